@@ -1,0 +1,1 @@
+"""Who is in the cohort and why: audits, labels, eligibility, manifest, split ledger, drift."""

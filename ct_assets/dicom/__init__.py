@@ -1,0 +1,1 @@
+"""Reading DICOM: header scan, series grouping, geometry from headers."""

@@ -1,0 +1,1 @@
+"""Voxels: volumes and their grids, conversion, masks, resampling, windows, stores."""

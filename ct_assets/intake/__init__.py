@@ -1,0 +1,1 @@
+"""Drops, markers and digests: how a batch arrives and is registered."""

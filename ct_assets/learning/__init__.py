@@ -1,0 +1,1 @@
+"""Plans, data sets, networks, losses, the trainer, inference, metrics."""

@@ -1,0 +1,72 @@
+"""One way to spread independent work over processes.
+
+Belongs here: an ordered, bounded parallel map. Workers share nothing, so results never depend on their
+number; memory follows the few items under way, not the whole list.
+"""
+
+import multiprocessing
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import TypeVar
+
+from ct_assets import progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ITEMS_UNDER_WAY_PER_WORKER = 4
+
+
+def default_workers() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def map_ordered(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int,
+    preload: tuple[str, ...] = (),
+    initializer: Callable[..., None] | None = None,
+    initargs: tuple = (),
+) -> Iterator[Result]:
+    """Yield `function(item)` in the order of `items`; with one worker in this process, else in several.
+
+    `function`, `initializer` and items must be picklable; `preload` names modules that the fork server
+    imports once for all workers. An exception of a worker is raised here.
+    """
+    if workers <= 1:
+        if initializer is not None:
+            initializer(*initargs)
+        yield from map(function, items)
+        return
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ct_assets.parallel", *preload])
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=initializer, initargs=initargs) as pool:
+        under_way: deque[Future[tuple[Result, float]]] = deque()
+        try:
+            for item in items:
+                under_way.append(pool.submit(_timed, function, item))
+                if len(under_way) >= workers * ITEMS_UNDER_WAY_PER_WORKER:
+                    yield _settle(under_way.popleft())
+            while under_way:
+                yield _settle(under_way.popleft())
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+def _timed(function: Callable[[Item], Result], item: Item) -> tuple[Result, float]:
+    started = time.process_time()
+    result = function(item)
+    return result, time.process_time() - started
+
+
+def _settle(future: "Future[tuple[Result, float]]") -> Result:
+    result, cpu_s = future.result()
+    progress.add_worker_cpu(cpu_s)
+    return result

@@ -1,0 +1,1 @@
+"""The phantom cohort behind the demo and the tests."""

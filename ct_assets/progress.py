@@ -1,0 +1,121 @@
+"""Progress of long work: a bar on a terminal, plain lines elsewhere, log lines inside Dagster.
+
+Domain code calls `track`; who shows it is decided by whoever called the domain code (`lines_to`).
+Also here: `Timings`, the steps of a command with their wall and CPU seconds.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ct_assets import files
+
+Advance = Callable[[int], None]
+
+SECONDS_BETWEEN_LINES = 5.0
+
+_line_sink: ContextVar[Callable[[str], None] | None] = ContextVar("line_sink", default=None)
+_worker_cpu_s = 0.0
+
+
+@contextmanager
+def lines_to(sink: Callable[[str], None]) -> Iterator[None]:
+    """Send the progress of everything inside the block to `sink` as plain lines (a Dagster logger, say)."""
+    token = _line_sink.set(sink)
+    try:
+        yield
+    finally:
+        _line_sink.reset(token)
+
+
+@contextmanager
+def track(label: str, total: int) -> Iterator[Advance]:
+    """Show work of `total` items; the block calls the yielded function with the number of items done."""
+    sink = _line_sink.get()
+    if sink is None and sys.stderr.isatty():
+        with _bar(label, total) as advance:
+            yield advance
+    else:
+        yield _lines(label, total, sink or _to_stderr)
+
+
+def say(line: str) -> None:
+    """Tell one line to whoever follows the progress."""
+    (_line_sink.get() or _to_stderr)(line)
+
+
+def add_worker_cpu(seconds: float) -> None:
+    """Count CPU seconds that a worker process spent for this one (they are nobody's children here)."""
+    global _worker_cpu_s
+    _worker_cpu_s += seconds
+
+
+@dataclass
+class Timings:
+    """Wall and CPU seconds of each step, in the shape of `timings.json`."""
+
+    steps: list[dict[str, object]] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator["Step"]:
+        """Time a block; the block sets `items` of the yielded step."""
+        step = Step()
+        wall, cpu = time.perf_counter(), _cpu_s()
+        yield step
+        self.steps.append(
+            {
+                "step": name,
+                "wall_s": round(time.perf_counter() - wall, 4),
+                "cpu_s": round(_cpu_s() - cpu, 4),
+                "items": step.items,
+            }
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write `timings.json` into `folder`."""
+        files.write_json(folder / "timings.json", self.steps)
+
+
+@dataclass
+class Step:
+    """What a timed block tells about itself."""
+
+    items: int = 0
+
+
+def _cpu_s() -> float:
+    return time.process_time() + _worker_cpu_s
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bar(label: str, total: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task(label, total=total)
+        yield lambda count: shown.advance(task, count)
+
+
+def _lines(label: str, total: int, sink: Callable[[str], None]) -> Advance:
+    done = 0
+    last = time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        done += count
+        now = time.monotonic()
+        if done >= total or now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            sink(f"{label}: {done}/{total}")
+
+    return advance

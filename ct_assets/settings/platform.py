@@ -1,0 +1,89 @@
+"""The platform's settings: one field a section, each section declared in its own file beside this one."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ct_assets.layout import Layout
+from ct_assets.settings.audit import AuditSettings
+from ct_assets.settings.base import Section
+from ct_assets.settings.cohort import EligibilitySettings, LabelSettings
+from ct_assets.settings.conversion import ConversionSettings
+from ct_assets.settings.folds import DerivedSettings, DriftSettings, PlanSettings, SplitSettings
+
+
+class DeidLocation(Section):
+    """Where the de-identification's own settings lie (`deid:`)."""
+
+    profile: Path = Path("deid.yaml")
+    """The profile file; its content is `ct_assets.settings.deid.DeidProfile`."""
+
+
+class IntakeSettings(Section):
+    """How batches arrive (`intake:`)."""
+
+    settle_seconds: int = Field(default=120, ge=0)
+    """A folder without a marker counts as complete when it has not changed for so long."""
+
+
+class TrackingSettings(Section):
+    """The MLflow tracking server (`tracking:`)."""
+
+    uri: str | None = None
+    """Any MLflow tracking URI; without one an sqlite file under the data root."""
+
+
+class ExecutionSettings(Section):
+    """How runs use the machine (`execution:`)."""
+
+    workers: int | None = Field(default=None, ge=1)
+    """Worker processes of a stage; by default the processors at hand."""
+    executor: Literal["in_process", "forkserver"] = "in_process"
+    """Steps of one run in one process, or each in its own, forked from a server that has loaded the code."""
+
+
+class Settings(Section):
+    """Everything that `configs/local.yaml` and its siblings may say."""
+
+    data_root: Path = Path("../data")
+    """The folder that holds everything; see `ct_assets.layout`."""
+    deid: DeidLocation = DeidLocation()
+    intake: IntakeSettings = IntakeSettings()
+    audit: AuditSettings = AuditSettings()
+    labels: LabelSettings = LabelSettings()
+    eligibility: EligibilitySettings = EligibilitySettings()
+    conversion: ConversionSettings = ConversionSettings()
+    splits: SplitSettings = SplitSettings()
+    plan: PlanSettings = PlanSettings()
+    drift: DriftSettings = DriftSettings()
+    derived: dict[str, DerivedSettings] = {}
+    training: Path = Path("train/cpu.yaml")
+    """The training configuration used where none is named (`ct_assets.settings.training`)."""
+    tracking: TrackingSettings = TrackingSettings()
+    execution: ExecutionSettings = ExecutionSettings()
+
+    @property
+    def layout(self) -> Layout:
+        """The paths under the data root."""
+        return Layout(self.data_root)
+
+    def resolved_against(self, folder: Path) -> "Settings":
+        """Return the settings with every relative path made absolute against `folder`."""
+        labels = self.labels
+        if labels.csv is not None:
+            labels = labels.model_copy(update={"csv": _resolve(folder, labels.csv)})
+        eligibility = self.eligibility
+        return self.model_copy(
+            update={
+                "data_root": _resolve(folder, self.data_root),
+                "deid": self.deid.model_copy(update={"profile": _resolve(folder, self.deid.profile)}),
+                "labels": labels,
+                "eligibility": eligibility.model_copy(update={"query": _resolve(folder, eligibility.query)}),
+                "training": _resolve(folder, self.training),
+            }
+        )
+
+
+def _resolve(folder: Path, path: Path) -> Path:
+    return Path(path if path.is_absolute() else folder / path).resolve()

@@ -1,0 +1,1 @@
+"""Schemas of fingerprints, fold volumes, drift; a line a column, units in names."""

@@ -1,0 +1,1 @@
+"""Schemas of batches and their files; a line a column, units in names."""

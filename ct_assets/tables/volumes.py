@@ -1,0 +1,1 @@
+"""Schemas of the NIfTI cache; a line a column, units in names."""
