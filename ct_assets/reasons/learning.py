@@ -1,3 +1,44 @@
 """Reason codes of training and evaluation: (code, meaning, what the user can do)."""
 
-REASONS: tuple[tuple[str, str, str], ...] = ()
+REASONS: tuple[tuple[str, str, str], ...] = (
+    (
+        "stale_plan",
+        "The fold's plan was made from other training patients or settings than the volumes.",
+        "Materialize fold_plan and fold_volumes of this fold again.",
+    ),
+    (
+        "manifest_changed",
+        "The cohort manifest is not the one with which this experiment was begun.",
+        "Start an experiment with a new name, so that all its folds see one cohort.",
+    ),
+    (
+        "experiment_mismatch",
+        "The training configuration is not the one with which this experiment was begun.",
+        "Start an experiment with a new name, or go back to the configuration it was begun with.",
+    ),
+    (
+        "weights_not_loaded",
+        "The file of pre-trained weights filled too little of the network.",
+        "Compare the list of names loaded and not loaded; choose the network that the file belongs to.",
+    ),
+    (
+        "weights_convention",
+        "The pre-trained weights saw another spacing or intensity than the plan gives.",
+        "Use a plan with the weights' convention, or accept the difference in the training configuration.",
+    ),
+    (
+        "test_already_read",
+        "The test split was read before, with another model or other settings.",
+        "Report that reading; a forced second reading is marked in the report for ever.",
+    ),
+    (
+        "prediction_refused",
+        "The series or image could not be predicted.",
+        "See the codes beside it.",
+    ),
+    (
+        "unreadable_image",
+        "The file is no readable 3-D image.",
+        "Give a 3-D NIfTI file or a DICOM series.",
+    ),
+)
