@@ -13,6 +13,8 @@ from typing import Any
 
 import orjson
 
+from ct_assets.errors import UsageError
+
 
 @contextmanager
 def atomic_path(path: Path, *, mode: int | None = None) -> Iterator[Path]:
@@ -77,6 +79,24 @@ def replace_directory(path: Path, fill: Callable[[Path], None]) -> None:
         path.rename(old)
     partial.rename(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def tree_size(folder: Path) -> int:
+    """Bytes of all files below `folder`."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def require_space(folder: Path, needed_bytes: int, what: str) -> None:
+    """Refuse work that would not fit on the disk. Raises `UsageError` with the figures, before it starts."""
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if needed_bytes > free:
+        raise UsageError(
+            f"{what} needs {needed_bytes / 1e9:.2f} GB, and {folder} has {free / 1e9:.2f} GB free: "
+            "make room (`ct-assets gc` frees resampled volumes) or move the data root"
+        )
 
 
 def sha256_file(path: Path) -> str:

@@ -74,6 +74,11 @@ class Layout:
 
     root: Path
 
+    @property
+    def key_record(self) -> Path:
+        """The platform's record of its secret key (restricted): a one-way fingerprint, never the key."""
+        return self.root / "audits/uid/key_record.json"
+
     # Arrival
 
     @property
@@ -96,9 +101,14 @@ class Layout:
 
     # De-identification
 
+    @property
+    def released(self) -> Path:
+        """The released instances of all batches; paths in the audits are relative to it."""
+        return self.root / "deid/dicom_output"
+
     def deid_batch(self, batch: str) -> Path:
         """The released instances of one batch."""
-        return self.root / "deid/dicom_output" / check_key(batch, "batch")
+        return self.released / check_key(batch, "batch")
 
     def deid_paths(self, batch: str) -> DeidPaths:
         """Where the de-identification of one batch writes."""

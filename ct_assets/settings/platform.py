@@ -18,6 +18,8 @@ class DeidLocation(Section):
 
     profile: Path = Path("deid.yaml")
     """The profile file; its content is `ct_assets.settings.deid.DeidProfile`."""
+    key_file: Path | None = None
+    """The secret key's file, used where `CT_ASSETS_DEID_KEY` is not set; keep it apart from the data."""
 
 
 class IntakeSettings(Section):
@@ -77,7 +79,12 @@ class Settings(Section):
         return self.model_copy(
             update={
                 "data_root": _resolve(folder, self.data_root),
-                "deid": self.deid.model_copy(update={"profile": _resolve(folder, self.deid.profile)}),
+                "deid": self.deid.model_copy(
+                    update={
+                        "profile": _resolve(folder, self.deid.profile),
+                        "key_file": self.deid.key_file and _resolve(folder, self.deid.key_file),
+                    }
+                ),
                 "labels": labels,
                 "eligibility": eligibility.model_copy(update={"query": _resolve(folder, eligibility.query)}),
                 "training": _resolve(folder, self.training),

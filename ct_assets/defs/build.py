@@ -1,0 +1,51 @@
+"""Assembles the Definitions object from the stages; nothing is declared here.
+
+Tests hand in settings of their own; the static partitions stay those of the settings in force at import.
+"""
+
+from typing import Any
+
+import dagster as dg
+
+from ct_assets.defs import audits, cohort, deid, evaluation, folds, intake, jobs, sensors, training, volumes
+from ct_assets.defs.partitions import SETTINGS
+from ct_assets.defs.platform import Platform
+from ct_assets.settings import Settings
+
+STAGES = (intake, deid, audits, cohort, volumes, folds, training, evaluation)
+PRELOAD = ["ct_assets.definitions", "polars", "pydicom"]
+"""What the fork server imports once, so that a step starts in a fraction of a second."""
+
+
+def build_definitions(settings: Settings = SETTINGS) -> dg.Definitions:
+    """Return the whole graph over the platform that `settings` describe."""
+    return dg.Definitions(
+        assets=dg.load_assets_from_modules(STAGES),
+        asset_checks=dg.load_asset_checks_from_modules(STAGES),
+        jobs=[
+            jobs.ingest_job,
+            jobs.cohort_refresh_job,
+            jobs.fold_job,
+            jobs.cross_validation_job,
+            jobs.final_training_job,
+            jobs.verify_job,
+        ],
+        sensors=[sensors.inbox_sensor, _automation_sensor()],
+        schedules=[sensors.nightly_verification],
+        resources={"platform": Platform(settings)},
+        executor=_executor(settings),
+    )
+
+
+def _automation_sensor() -> dg.AutomationConditionSensorDefinition:
+    """Return the sensor behind the automation conditions, running from the start."""
+    return dg.AutomationConditionSensorDefinition(
+        "automation", target=dg.AssetSelection.all(), default_status=dg.DefaultSensorStatus.RUNNING
+    )
+
+
+def _executor(settings: Settings) -> Any:
+    """Return the executor: one process for all steps, or a fork server that has loaded the definitions."""
+    if settings.execution.executor == "in_process":
+        return dg.in_process_executor
+    return dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": PRELOAD}}})

@@ -1,0 +1,110 @@
+"""The graph in one table: every asset's group, partition, inputs, and the settings that decide it.
+
+Belongs here: the declaration, and the arguments of `dg.asset` that follow from it. What the assets do is
+in the file of their stage; whether one is stale is decided in `defs.provenance`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from ct_assets import files
+from ct_assets.defs import automation, partitions
+from ct_assets.defs.partitions import Kind
+from ct_assets.defs.platform import Platform
+
+OWNERS = ["team:data-engineering"]
+TRAINING_OWNERS = ["team:machine-learning"]
+TRAINING_POOL = "training"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One asset's place in the graph."""
+
+    group: str
+    partition: Kind | None
+    deps: tuple[str, ...]
+    sections: tuple[str, ...] = ()
+    """Sections of the settings that decide the result."""
+    external: Callable[[Platform, str | None], Any] | None = None
+    """What the asset reads that no other asset makes (a marker, the clinic's table, a query)."""
+    kinds: frozenset[str] = frozenset({"python"})
+    automated: bool = True
+    code_version: str = "1"
+
+
+def _marker(platform: Platform, batch: str | None) -> Any:
+    from ct_assets.intake.batches import marker_digest
+
+    return marker_digest(platform.layout, str(batch))
+
+
+def _profile(platform: Platform, _: str | None) -> Any:
+    return [platform.profile.model_dump(mode="json"), _labels_csv(platform, None)]
+
+
+def _labels_csv(platform: Platform, _: str | None) -> Any:
+    csv = platform.settings.labels.csv
+    return files.sha256_file(csv) if csv is not None and csv.is_file() else None
+
+
+def _query(platform: Platform, _: str | None) -> Any:
+    query = platform.settings.eligibility.query
+    return files.sha256_file(query) if query.is_file() else None
+
+
+def _derived(platform: Platform, name: str | None) -> Any:
+    return platform.settings.derived[str(name)].model_dump(mode="json")
+
+
+DICOM = frozenset({"dicom"})
+TABLE = frozenset({"parquet", "polars"})
+
+GRAPH: dict[str, Node] = {
+    "dicom_batch": Node("intake", "batch", (), external=_marker, kinds=DICOM, automated=False),
+    "deid_dicom": Node("deid", "batch", ("dicom_batch",), external=_profile, kinds=DICOM, automated=False),
+    "deid_audit": Node("deid", "batch", ("dicom_batch",), external=_profile, kinds=frozenset({"json"}), automated=False),
+    "uid_map": Node("deid", "batch", ("dicom_batch",), external=_profile, kinds=TABLE, automated=False),
+    "metadata_audit": Node("audits", "batch", ("deid_dicom", "deid_audit"), kinds=TABLE),
+    "ct_prepro_audit": Node("audits", None, ("metadata_audit",), ("audit",), kinds=frozenset({"json", "parquet"})),
+    "labels": Node("cohort", None, ("uid_map",), ("labels",), _labels_csv, TABLE),
+    "eligibility": Node("cohort", None, ("labels", "ct_prepro_audit"), ("eligibility",), _query, frozenset({"sql", "duckdb"})),
+    "splits": Node("cohort", None, ("eligibility", "labels", "ct_prepro_audit"), ("splits",), kinds=TABLE),
+    "cohort_manifest": Node("cohort", None, ("eligibility", "splits", "labels", "ct_prepro_audit"), ("conversion",), kinds=TABLE),
+    "nifti_cohort": Node("volumes", None, ("cohort_manifest", "metadata_audit"), ("conversion", "audit"), kinds=frozenset({"nifti"})),
+    "fold_plan": Node("folds", "fold", ("nifti_cohort", "cohort_manifest"), ("plan",), kinds=frozenset({"json"})),
+    "fold_volumes": Node("folds", "fold", ("fold_plan", "nifti_cohort"), kinds=frozenset({"blosc2"})),
+    "split_drift": Node("folds", "fold", ("cohort_manifest", "ct_prepro_audit", "nifti_cohort"), ("drift",), kinds=frozenset({"html"})),
+    "fold_model": Node("training", "experiment_fold", ("fold_volumes", "fold_plan"), kinds=frozenset({"pytorch", "mlflow"}), automated=False),
+    "fold_predictions": Node("training", "experiment_fold", ("fold_model", "fold_volumes"), kinds=frozenset({"pytorch"}), automated=False),
+    "cv_report": Node("evaluation", "experiment", ("fold_predictions",), kinds=frozenset({"html"}), automated=False),
+    "final_train_set": Node("evaluation", "experiment", ("nifti_cohort", "cohort_manifest"), ("plan",), kinds=frozenset({"nifti"}), automated=False),
+    "final_test_set": Node("evaluation", "experiment", ("final_train_set", "nifti_cohort"), kinds=frozenset({"nifti"}), automated=False),
+    "final_model": Node("evaluation", "experiment", ("cv_report", "fold_model", "final_train_set"), kinds=frozenset({"pytorch", "mlflow"}), automated=False),
+    "test_report": Node("evaluation", "experiment", ("final_model", "final_test_set"), kinds=frozenset({"html"}), automated=False),
+    "derived_set": Node("derived", "derived", ("nifti_cohort", "cohort_manifest"), ("plan",), _derived, frozenset({"nifti"}), automated=False),
+}
+
+TRAINING_DOOR = ("fold_volumes", "split_drift")
+"""How far the graph goes without a person."""
+
+
+def asset_arguments(name: str) -> dict[str, Any]:
+    """Return the arguments of `dg.asset` (and `dg.AssetSpec`) that the table decides."""
+    node = GRAPH[name]
+    return {
+        "group_name": node.group,
+        "kinds": set(node.kinds),
+        "owners": TRAINING_OWNERS if node.group in ("training", "evaluation") else OWNERS,
+        "code_version": node.code_version,
+        "partitions_def": partitions.DEFINITIONS[node.partition],
+        "automation_condition": automation.on_changed_inputs if node.automated else None,
+        "deps": [_dep(dep, node) for dep in node.deps],
+    }
+
+
+def _dep(upstream: str, node: Node) -> dg.AssetDep:
+    return dg.AssetDep(upstream, partition_mapping=partitions.mapping(GRAPH[upstream].partition, node.partition))

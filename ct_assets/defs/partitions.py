@@ -1,0 +1,79 @@
+"""The partitions of the graph: batches, folds, experiments, smaller sets.
+
+Belongs here: their definitions and how the partitions of one asset follow from another's. Patients and
+series are no partitions but rows of tables: tens of thousands of keys slow the instance down.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import dagster as dg
+
+from ct_assets.settings import Settings, load_settings
+
+BATCH = "batch"
+FOLD = "fold"
+EXPERIMENT = "experiment"
+
+Kind = Literal["batch", "fold", "experiment", "experiment_fold", "derived"]
+
+SETTINGS = load_settings()
+"""The settings in force when the code location was loaded: they fix the static partitions."""
+
+
+def fold_names(settings: Settings) -> list[str]:
+    """Return the names of the folds, "0" to "k-1"."""
+    return [str(fold) for fold in range(settings.splits.folds)]
+
+
+batches = dg.DynamicPartitionsDefinition(name=BATCH)
+experiments = dg.DynamicPartitionsDefinition(name=EXPERIMENT)
+folds = dg.StaticPartitionsDefinition(fold_names(SETTINGS))
+fold_trainings = dg.MultiPartitionsDefinition({EXPERIMENT: experiments, FOLD: folds})
+derived_sets = dg.StaticPartitionsDefinition(sorted(SETTINGS.derived))
+
+DEFINITIONS: dict[Kind | None, dg.PartitionsDefinition | None] = {
+    None: None,
+    "batch": batches,
+    "fold": folds,
+    "experiment": experiments,
+    "experiment_fold": fold_trainings,
+    "derived": derived_sets,
+}
+
+
+def mapping(upstream: Kind | None, downstream: Kind | None) -> dg.PartitionMapping | None:
+    """Return how partitions of a `downstream` asset take those of an `upstream` one; None where it is plain."""
+    if upstream == downstream or upstream is None:
+        return None
+    if downstream == "experiment_fold" and upstream == "fold":
+        return dg.MultiToSingleDimensionPartitionMapping(FOLD)
+    if downstream == "experiment" and upstream == "experiment_fold":
+        return dg.MultiToSingleDimensionPartitionMapping(EXPERIMENT)
+    return dg.AllPartitionMapping()
+
+
+def upstream_keys(
+    upstream: Kind | None, downstream: Kind | None, key: str | None, all_upstream: Iterable[str]
+) -> list[str | None]:
+    """Return the partition keys of an `upstream` asset that partition `key` of a `downstream` one reads."""
+    if upstream is None:
+        return [None]
+    if upstream == downstream:
+        return [key]
+    if key is not None and downstream == "experiment_fold" and upstream == "fold":
+        return [split_key(key)[1]]
+    if key is not None and downstream == "experiment" and upstream == "experiment_fold":
+        return [other for other in all_upstream if split_key(other)[0] == key]
+    return list(all_upstream)
+
+
+def join_key(experiment: str, fold: str) -> str:
+    """Return the partition key of one experiment's fold."""
+    return str(dg.MultiPartitionKey({EXPERIMENT: experiment, FOLD: fold}))
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """Return experiment and fold of a partition key made by `join_key`."""
+    experiment, fold = key.split("|")
+    return experiment, fold

@@ -1,0 +1,141 @@
+"""`ct-assets run`: materialize what is missing or stale, in order, without a UI or a daemon.
+
+Belongs here: which assets of which partitions need work, and running them through the same definitions.
+What an asset does, and what makes it stale, is decided elsewhere.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from ct_assets import progress
+from ct_assets.defs import partitions, provenance
+from ct_assets.defs.build import build_definitions
+from ct_assets.defs.graph import GRAPH, TRAINING_DOOR
+from ct_assets.defs.platform import Platform
+from ct_assets.errors import SafetyError, UsageError
+from ct_assets.settings import Settings
+
+ASSET_JOB_ERRORS_SHOWN = 3
+
+
+@dataclass
+class Outcome:
+    """What a run of the pipeline did."""
+
+    made: list[tuple[str, str | None]] = field(default_factory=list)
+    """Assets and partitions that were materialized."""
+    failed: list[str] = field(default_factory=list)
+    """One line a failed piece of work, in the words of its error."""
+    unsafe: bool = False
+    """True where a safety check failed."""
+
+    def raise_failures(self) -> None:
+        """Raise what failed as the error that gives the command its exit code."""
+        if self.failed:
+            kind = SafetyError if self.unsafe else UsageError
+            raise kind("; ".join(self.failed))
+
+
+class Pipeline:
+    """Runs the graph of one platform over its instance, in this process."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self.platform = Platform(settings)
+        self.instance = instance
+        self._definitions = build_definitions(settings)
+        self._job = self._definitions.resolve_implicit_global_asset_job_def()
+        self.outcome = Outcome()
+
+    def register_batches(self) -> list[str]:
+        """Make a partition of every complete batch in the inbox; return their names."""
+        from ct_assets.intake.batches import complete_batches
+
+        found = [waiting.batch for waiting in complete_batches(self.platform.layout)]
+        known = set(self.instance.get_dynamic_partitions(partitions.BATCH))
+        if new := [batch for batch in found if batch not in known]:
+            self.instance.add_dynamic_partitions(partitions.BATCH, new)
+        return found
+
+    def refresh(self, names: list[str], keys: list[str | None] | None = None) -> None:
+        """Materialize those of `names` that are stale, partition by partition, in the order of the graph.
+
+        All of `names` have the same kind of partition. What stands behind a failed piece is left for the
+        next run; other partitions go on.
+        """
+        for key in keys if keys is not None else provenance.partition_keys(self.instance, self.platform, names[0]):
+            stale = self._stale(names, key)
+            if stale:
+                self._run(stale, key)
+
+    def add_experiment(self, experiment: str) -> None:
+        """Make a partition of an experiment's name."""
+        self.instance.add_dynamic_partitions(partitions.EXPERIMENT, [experiment])
+
+    def _stale(self, names: list[str], key: str | None) -> list[str]:
+        """Return the assets to make: those whose inputs changed, and what of `names` stands behind them."""
+        stale: list[str] = []
+        for name in names:
+            behind = any(dep in stale for dep in GRAPH[name].deps)
+            if behind or not provenance.is_current(self.instance, self.platform, name, key):
+                stale.append(name)
+        return stale
+
+    def _run(self, names: list[str], key: str | None) -> None:
+        where = f" of {key}" if key else ""
+        progress.say(f"{', '.join(names)}{where}")
+        result = self._job.execute_in_process(
+            asset_selection=[dg.AssetKey(name) for name in names],
+            partition_key=key,
+            instance=self.instance,
+            raise_on_error=False,
+        )
+        made = [event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key]
+        self.outcome.made += [(name, key) for name in made]
+        if not result.success:
+            self.outcome.failed += [f"{names[0]}{where}: {line}" for line in self._failures(result)]
+
+    def _failures(self, result: dg.ExecuteInProcessResult) -> Iterator[str]:
+        """Yield the reason of each failed step and the name of each failed blocking check."""
+        for evaluation in result.get_asset_check_evaluations():
+            if not evaluation.passed and evaluation.blocking:
+                self.outcome.unsafe = True
+                yield f"the safety check {evaluation.check_name} of {evaluation.asset_key.to_user_string()} failed"
+        for event in result.get_step_failure_events():
+            data = event.step_failure_data
+            described = data.user_failure_data.description if data.user_failure_data else None
+            error = data.error
+            yield described or (f"unexpected {error.cls_name}" if error else "unexpected failure")
+
+
+def batch_assets() -> list[str]:
+    """Return the assets of one batch, in order."""
+    return [name for name, node in GRAPH.items() if node.partition == "batch"]
+
+
+def run_to_the_door(pipeline: Pipeline, until: str | None = None) -> None:
+    """Register what waits in the inbox and make everything as far as training's door, or as far as `until`."""
+    if until is not None and until not in GRAPH:
+        raise UsageError(f"--until {until}: no such asset; there are {', '.join(GRAPH)}")
+    pipeline.register_batches()
+    wanted = _upstream_of(until) if until else set(GRAPH)
+    pipeline.refresh([name for name in batch_assets() if name in wanted])
+    for kind in (None, "fold"):
+        names = [name for name, node in GRAPH.items() if node.partition == kind and node.automated and name in wanted]
+        if names and (kind is None or _ready_for_folds(pipeline)):
+            pipeline.refresh(names)
+
+
+def _ready_for_folds(pipeline: Pipeline) -> bool:
+    return provenance.data_version(pipeline.instance, "nifti_cohort", None) is not None
+
+
+def _upstream_of(name: str) -> set[str]:
+    found = {name}
+    for dep in GRAPH[name].deps:
+        found |= _upstream_of(dep)
+    return found
+
+
+__all__ = ["TRAINING_DOOR", "Outcome", "Pipeline", "run_to_the_door"]

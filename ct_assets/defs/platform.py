@@ -1,0 +1,55 @@
+"""The one resource of the graph: the settings, the paths and the key of this platform.
+
+Belongs here: what every asset needs to find its inputs. Does not: any work on data.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ct_assets import parallel
+from ct_assets.layout import Layout
+from ct_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from ct_assets.deid.key import SecretKey
+    from ct_assets.settings.deid import DeidProfile
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Settings, paths and key, handed to every asset as the resource `platform`."""
+
+    settings: Settings
+
+    @property
+    def layout(self) -> Layout:
+        """The paths under the data root."""
+        return self.settings.layout
+
+    @property
+    def workers(self) -> int:
+        """Worker processes of a stage."""
+        return self.settings.execution.workers or parallel.default_workers()
+
+    @cached_property
+    def key(self) -> "SecretKey":
+        """The secret key, held against the platform's record of it: two keys in one platform never mix."""
+        from ct_assets.deid.key import SecretKey, hold_to_record
+
+        key = SecretKey.load(self.settings.deid.key_file)
+        self.layout.make_restricted()
+        hold_to_record(self.layout.key_record, key)
+        return key
+
+    @cached_property
+    def profile(self) -> "DeidProfile":
+        """The de-identification profile in force."""
+        from ct_assets.settings.deid import load_profile
+
+        return load_profile(self.settings.deid.profile)
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow tracking server, by default an sqlite file under the data root."""
+        return self.settings.tracking.uri or f"sqlite:///{self.layout.mlflow / 'mlflow.db'}"

@@ -1,0 +1,101 @@
+"""What every asset's body shares: progress into the log, errors without tracebacks, the result's record.
+
+Belongs here: the wiring around a domain function. The functions themselves are in the domain rooms.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from ct_assets import progress
+from ct_assets.defs import provenance
+from ct_assets.defs.graph import GRAPH
+from ct_assets.defs.platform import Platform
+from ct_assets.errors import SafetyError, UsageError
+
+PREVIEW_ROWS = 10
+
+
+@contextmanager
+def running(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterator[None]:
+    """Log progress as lines, and turn errors meant for people into failures that are not retried."""
+    with progress.lines_to(context.log.info):
+        try:
+            yield
+        except (UsageError, SafetyError) as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from None
+
+
+class Recorder:
+    """Collects what one materialization records; made when the asset's body begins."""
+
+    def __init__(self, context: dg.AssetExecutionContext, platform: Platform) -> None:
+        self._context, self._platform = context, platform
+        self._started = time.perf_counter()
+
+    def result(
+        self,
+        name: str,
+        content_digest: str,
+        metadata: Mapping[str, Any],
+        checks: list[dg.AssetCheckResult] | None = None,
+    ) -> dg.MaterializeResult:
+        """Return the materialization of `name`, its data version being the digest of its content."""
+        partition = self._context.partition_key if self._context.has_partition_key else None
+        digest = provenance.input_digest(self._context.instance, self._platform, name, partition)
+        return dg.MaterializeResult(
+            asset_key=name,
+            data_version=dg.DataVersion(content_digest),
+            metadata={
+                **metadata,
+                "seconds": round(time.perf_counter() - self._started, 2),
+                provenance.INPUT_DIGEST: digest,
+            },
+            check_results=checks or [],
+        )
+
+
+def table_metadata(table: pl.DataFrame) -> dict[str, Any]:
+    """Return rows, column schema and a preview of a table that holds nothing restricted."""
+    columns = [dg.TableColumn(column, str(dtype)) for column, dtype in table.schema.items()]
+    preview = table.head(PREVIEW_ROWS)
+    records = [dg.TableRecord({key: _cell(value) for key, value in row.items()}) for row in preview.to_dicts()]
+    return {
+        "dagster/row_count": table.height,
+        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "preview": dg.MetadataValue.table(
+            records, dg.TableSchema(columns=[dg.TableColumn(column, "string") for column in preview.columns])
+        ),
+    }
+
+
+def counts(values: Mapping[str, int]) -> dg.MetadataValue:
+    """Return counts by reason as a small table."""
+    return dg.MetadataValue.table(
+        [dg.TableRecord({"reason": reason, "count": str(count)}) for reason, count in sorted(values.items())],
+        dg.TableSchema(columns=[dg.TableColumn("reason", "string"), dg.TableColumn("count", "string")]),
+    )
+
+
+def link(platform: Platform, path: Path) -> dg.MetadataValue:
+    """Return a path under the data root as metadata."""
+    return dg.MetadataValue.path(platform.layout.relative(path))
+
+
+def node_code_version(name: str) -> str:
+    """Return the code version the graph declares for an asset."""
+    return GRAPH[name].code_version
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+CheckFunction = Callable[..., dg.AssetCheckResult]
