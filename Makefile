@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: install demo test test-all lint ui lock clean
+.PHONY: install demo test test-slow test-all lint ui lock clean
 
 install: $(STAMP)
 
@@ -24,12 +24,14 @@ demo: install
 ui: install
 	$(BIN)/ct-assets ui
 
-# Fast tests side by side, then those that measure or occupy the machine one at a time.
+# Fast tests, two at a time; what is marked slow (kills at every place, fuzzing, browser) has a target of its own.
 test: install
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
-test-all: install
-	$(PYTEST)
+test-slow: install
+	$(PYTEST) -m slow -n 2 --dist loadfile
+
+test-all: test test-slow
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -44,6 +44,74 @@ def main() -> None:
         _end(1, f"unexpected {type(error).__name__} at {place}; set CT_ASSETS_DEBUG=1 for the traceback")
 
 
+@app.command()
+def run(
+    config: Config = None,
+    until: Annotated[str | None, typer.Option("--until", help="Stop after this asset.")] = None,
+    with_training: Annotated[
+        Path | None, typer.Option("--with-training", help="Training configuration: go on to the test report.")
+    ] = None,
+) -> None:
+    """Register complete batches and materialize all that is missing or stale, as far as training's door."""
+    from ct_assets.defs.launch import run_platform
+    from ct_assets.settings import load_settings
+
+    run_platform(load_settings(config), until=until, training=with_training)
+
+
+@app.command()
+def train(
+    config: Config = None,
+    experiment: Annotated[str | None, typer.Option(help="Name; default: that of the training configuration.")] = None,
+    fold: Annotated[str | None, typer.Option(help="One fold; default: all, one after the other.")] = None,
+    pause: Annotated[bool, typer.Option(help="Ask a running training to write a checkpoint and wait.")] = False,
+    stop: Annotated[bool, typer.Option(help="Ask a running training to write a checkpoint and end.")] = False,
+    status: Annotated[bool, typer.Option(help="Show phase, epoch, ETA and last metrics of each fold.")] = False,
+) -> None:
+    """Launch the training partitions of an experiment, or steer one that runs."""
+    from ct_assets.defs import launch
+    from ct_assets.settings import load_settings
+
+    settings = load_settings(config)
+    if pause or stop:
+        launch.steer(settings, experiment, fold, "pause" if pause else "stop")
+    elif status:
+        launch.show_training(settings, experiment)
+    else:
+        launch.train(settings, experiment=experiment, fold=fold)
+
+
+@app.command()
+def status(config: Config = None) -> None:
+    """Tell in one screen what is in the platform and what waits for a person."""
+    from ct_assets.reports.status import show
+    from ct_assets.settings import load_settings
+
+    show(load_settings(config))
+
+
+@app.command()
+def ui(
+    config: Config = None,
+    port: Annotated[int, typer.Option(min=1024, max=65535, help="Port on loopback.")] = 3000,
+) -> None:
+    """Open the Dagster UI of this platform on loopback, with its sensors and schedules running."""
+    from ct_assets.defs.ui import serve
+    from ct_assets.settings import load_settings
+
+    serve(load_settings(config), config, port)
+
+
+@app.command()
+def demo(
+    fresh: Annotated[bool, typer.Option(help="Remove an earlier demo's platform first.")] = True,
+) -> None:
+    """Make a phantom cohort and run the whole graph on it, training and evaluation included."""
+    from ct_assets.defs.demo import run_demo
+
+    run_demo(fresh=fresh)
+
+
 def _innermost(error: BaseException) -> str:
     trace = error.__traceback__
     place = "?"

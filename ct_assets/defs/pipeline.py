@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from ct_assets import progress
 from ct_assets.defs import partitions, provenance
@@ -30,6 +31,8 @@ class Outcome:
     """One line a failed piece of work, in the words of its error."""
     unsafe: bool = False
     """True where a safety check failed."""
+    cohort_failed: bool = False
+    """True where work on the whole cohort failed: what stands behind it waits."""
 
     def raise_failures(self) -> None:
         """Raise what failed as the error that gives the command its exit code."""
@@ -46,6 +49,10 @@ class Pipeline:
         self.instance = instance
         self._definitions = build_definitions(settings)
         self._job = self._definitions.resolve_implicit_global_asset_job_def()
+        self._blocking: dict[str, list[dg.AssetCheckKey]] = {}
+        for node in self._definitions.resolve_asset_graph().asset_check_nodes:
+            if node.blocking:
+                self._blocking.setdefault(node.key.asset_key.to_user_string(), []).append(node.key)
         self.outcome = Outcome()
 
     def register_batches(self) -> list[str]:
@@ -78,9 +85,17 @@ class Pipeline:
         stale: list[str] = []
         for name in names:
             behind = any(dep in stale for dep in GRAPH[name].deps)
-            if behind or not provenance.is_current(self.instance, self.platform, name, key):
+            if behind or not self._holds(name, key):
                 stale.append(name)
         return stale
+
+    def _holds(self, name: str, key: str | None) -> bool:
+        """Tell whether an asset is current and no safety check of it stands failed."""
+        checks = self.instance.event_log_storage.get_latest_asset_check_execution_by_key(
+            self._blocking.get(name, [])
+        )
+        failed = any(record.status == AssetCheckExecutionRecordStatus.FAILED for record in checks.values())
+        return not failed and provenance.is_current(self.instance, self.platform, name, key)
 
     def _run(self, names: list[str], key: str | None) -> None:
         where = f" of {key}" if key else ""
@@ -94,6 +109,7 @@ class Pipeline:
         made = [event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key]
         self.outcome.made += [(name, key) for name in made]
         if not result.success:
+            self.outcome.cohort_failed |= key is None
             self.outcome.failed += [f"{names[0]}{where}: {line}" for line in self._failures(result)]
 
     def _failures(self, result: dg.ExecuteInProcessResult) -> Iterator[str]:
@@ -123,12 +139,16 @@ def run_to_the_door(pipeline: Pipeline, until: str | None = None) -> None:
     pipeline.refresh([name for name in batch_assets() if name in wanted])
     for kind in (None, "fold"):
         names = [name for name, node in GRAPH.items() if node.partition == kind and node.automated and name in wanted]
-        if names and (kind is None or _ready_for_folds(pipeline)):
+        if names and _has_inputs(pipeline, kind):
             pipeline.refresh(names)
 
 
-def _ready_for_folds(pipeline: Pipeline) -> bool:
-    return provenance.data_version(pipeline.instance, "nifti_cohort", None) is not None
+def _has_inputs(pipeline: Pipeline, kind: str | None) -> bool:
+    """Tell whether what the next part of the graph reads was ever made, and did not fail just now."""
+    first_input = "metadata_audit" if kind is None else "nifti_cohort"
+    keys = provenance.partition_keys(pipeline.instance, pipeline.platform, first_input)
+    made = any(provenance.data_version(pipeline.instance, first_input, key) for key in keys)
+    return made and (kind is None or not pipeline.outcome.cohort_failed)
 
 
 def _upstream_of(name: str) -> set[str]:

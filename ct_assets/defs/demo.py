@@ -1,0 +1,78 @@
+"""`ct-assets demo`: the main job on a phantom cohort, from two drops to the test report.
+
+Belongs here: the demo's own platform and key, the order of its parts, the closing table. The phantom is made
+in `ct_assets.phantom`; everything else is what `ct-assets ingest` and `ct-assets run` do.
+"""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from ct_assets import progress
+from ct_assets.defs.launch import run_platform
+from ct_assets.settings import Settings, load_settings
+from ct_assets.settings.load import PROJECT_ROOT
+
+DEMO_CONFIG = PROJECT_ROOT / "configs/demo.yaml"
+PHANTOM_SEED = 7
+
+
+def run_demo(fresh: bool = True) -> None:
+    """Make the phantom's two drops, ingest them, run the whole graph with a small training, tell the result."""
+    from ct_assets.deid.key import ENVIRONMENT_VARIABLE, SecretKey, make_key_file
+    from ct_assets.intake.batches import ingest
+    from ct_assets.phantom.cohort import make
+
+    started = time.monotonic()
+    # The demo must not mix with a platform in earnest: its data root, key and labels are its own.
+    for variable in (ENVIRONMENT_VARIABLE, "CT_ASSETS_LABELS", "CT_ASSETS_TRACKING_URI"):
+        os.environ.pop(variable, None)
+    settings = load_settings(DEMO_CONFIG)
+    root = settings.data_root
+    if fresh and root.exists():
+        _remove_demo(root)
+    key_file = settings.deid.key_file
+    if key_file is not None and not key_file.exists():
+        make_key_file(key_file)
+    progress.say(f"[1/4] making a phantom cohort under {_shown(root / 'phantom')}")
+    phantom = make(root / "phantom", seed=PHANTOM_SEED)
+    progress.say("[2/4] ingesting two deliveries")
+    key = SecretKey.load(key_file)
+    for drop in phantom.drops:
+        ingest(drop, settings.layout, key)
+    progress.say("[3/4] running the graph: de-identification to the report of the one test")
+    run_platform(settings, training=settings.training)
+    progress.say(f"[4/4] done in {time.monotonic() - started:.0f} s")
+    _tell(settings)
+
+
+def _remove_demo(root: Path) -> None:
+    """Remove an earlier demo; refuse a folder that the demo did not make."""
+    from ct_assets.errors import UsageError
+
+    if not (root / "phantom").exists() and any(root.iterdir()):
+        raise UsageError(f"{root}: not the platform of an earlier demo; set CT_ASSETS_DATA to another folder")
+    shutil.rmtree(root)
+
+
+def _tell(settings: Settings) -> None:
+    from ct_assets.reports.status import show
+
+    show(settings)
+    layout = settings.layout
+    progress.say("where to look:")
+    for what, path in {
+        "what left and what stayed": layout.reports / "deid",
+        "why a patient is excluded": layout.excluded,
+        "every case in pictures": layout.reports / "cases",
+        "drift and confounding": layout.reports / "drift",
+        "the training over its folds": layout.reports / "cv_report.json",
+        "the one test": layout.reports / "test_report.json",
+    }.items():
+        progress.say(f"  {what:<28} {_shown(path)}")
+    progress.say(f"  {'the graph in the Dagster UI':<28} CT_ASSETS_CONFIG=configs/demo.yaml make ui")
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path)
