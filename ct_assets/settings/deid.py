@@ -7,14 +7,39 @@ Standard's table (`ct_assets.deid.table`).
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from ct_assets.settings.base import Section
 from ct_assets.settings.load import read_section
 
 
+class RegionRule(Section):
+    """Regions that are blanked on every image of one kind, such as the bars of an ultrasound device."""
+
+    modality: str | None = None
+    sop_class_uid: str | None = None
+    manufacturer: str | None = None
+    model: str | None = None
+    """ManufacturerModelName."""
+    rows: int | None = Field(default=None, ge=1)
+    columns: int | None = Field(default=None, ge=1)
+    boxes: tuple[tuple[NonNegativeInt, NonNegativeInt, PositiveInt, PositiveInt], ...] = Field(min_length=1)
+    """Column and row of the upper left corner, width, height, in pixels."""
+
+    @model_validator(mode="after")
+    def _of_one_layout(self) -> "RegionRule":
+        if self.rows is None or self.columns is None:
+            raise ValueError("a region fits one layout: name rows and columns, and the device")
+        if self.modality is None and self.sop_class_uid is None and self.manufacturer is None:
+            raise ValueError("name modality, sop_class_uid or manufacturer, so that other images stay whole")
+        return self
+
+
 class BurnedInSettings(Section):
     """How text in pixels is looked for (`burned_in:`)."""
+
+    regions: tuple[RegionRule, ...] = ()
+    """Regions to blank; an image is released when nothing is read outside them."""
 
 
 class SafePrivateElement(Section):

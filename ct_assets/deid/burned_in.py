@@ -1,0 +1,118 @@
+"""Whether an instance may be released as far as its pixels are concerned.
+
+Belongs here: the verdict over three tiers: the header's rules (`pixel_risk`), then text detection on the
+pixels of whatever is at risk (`glyphs` for slices, `ocr` for the rest), then regions that the settings
+declare (`redact`). What the text says is never kept.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from ct_assets.deid import frames, pixel_risk, redact
+from ct_assets.deid.frames import UnreadablePixelsError
+from ct_assets.deid.pixel_risk import Look
+from ct_assets.deid.redact import Region
+from ct_assets.settings.deid import BurnedInSettings
+
+Verdict = Literal[
+    "not_at_risk",
+    "clean",
+    "redacted",
+    "text_found",
+    "declared",
+    "unreadable",
+    "document",
+    "dose_page",
+    "overlay",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class BurnedInVerdict:
+    """What was decided about the pixels of one instance."""
+
+    verdict: Verdict
+    """`not_at_risk` no picture, `clean` looked at without a find, `redacted` clean once `regions` are blank;
+    all others keep the instance from being released."""
+    reasons: tuple[str, ...] = ()
+    """Reason codes; none when the instance may be released."""
+    regions: tuple[Region, ...] = ()
+    """Regions to blank before release."""
+    warnings: tuple[str, ...] = ()
+    """Codes of what a person should know though the instance may be released."""
+    frames: int = 0
+    """Frames that were looked at; looking ends with the first text."""
+
+
+def judge(dataset: Dataset, settings: BurnedInSettings) -> BurnedInVerdict:
+    """Return the verdict over the pixels of `dataset`, which is left untouched, raw elements included.
+
+    Nothing is raised for a bad instance: pixels that cannot be decoded are `unreadable`.
+    """
+    warnings = ("recognizable_face",) if pixel_risk.may_show_a_face(dataset) else ()
+    if pixel_risk.is_document(dataset):
+        return BurnedInVerdict("document", ("encapsulated_document",), warnings=warnings)
+    if pixel_risk.is_dose_page(dataset):
+        return BurnedInVerdict("dose_page", ("dose_report_image",), warnings=warnings)
+    if pixel_risk.has_overlay_in_pixels(dataset):
+        return BurnedInVerdict("overlay", ("overlay_in_pixels",), warnings=warnings)
+    look = pixel_risk.how_to_look(dataset)
+    if look is Look.NONE:
+        return BurnedInVerdict("not_at_risk", warnings=warnings)
+    regions = declared_regions(dataset, settings)
+    declared = pixel_risk.declares_text(dataset)
+    if declared and not regions:
+        return BurnedInVerdict("declared", ("burned_in_declared",), warnings=warnings)
+    try:
+        seen = dataset
+        if regions:
+            seen = frames.image_pixel(dataset)
+            redact.apply(seen, regions)
+        count, text = _look(seen, Look.READ if declared else look)
+    except UnreadablePixelsError:
+        return BurnedInVerdict("unreadable", ("pixels_unreadable",), warnings=warnings)
+    if text:
+        return BurnedInVerdict("text_found", ("burned_in_text",), warnings=warnings, frames=count)
+    return BurnedInVerdict("redacted" if regions else "clean", (), regions, warnings, count)
+
+
+def declared_regions(dataset: Dataset, settings: BurnedInSettings) -> tuple[Region, ...]:
+    """Return the regions of every rule of the settings that fits the instance."""
+    found = []
+    for rule in settings.regions:
+        texts = (
+            (rule.sop_class_uid, pixel_risk.sop_class_uid(dataset)),
+            (rule.modality, frames.text(dataset, 0x00080060)),
+            (rule.manufacturer, frames.text(dataset, 0x00080070)),
+            (rule.model, frames.text(dataset, 0x00081090)),
+        )
+        sizes = (
+            (rule.rows, frames.number(dataset, 0x00280010)),
+            (rule.columns, frames.number(dataset, 0x00280011)),
+        )
+        if all(wanted is None or wanted.upper() == here for wanted, here in texts) and all(
+            wanted is None or wanted == here for wanted, here in sizes
+        ):
+            found += [Region(*box) for box in rule.boxes]
+    return tuple(dict.fromkeys(found))
+
+
+def _look(dataset: Dataset, look: Look) -> tuple[int, bool]:
+    """Look at every frame until text is found; return how many were looked at and whether there is text."""
+    count = 0
+    for frame in frames.stored_frames(dataset):
+        count += 1
+        if _has_text(frame, look):
+            return count, True
+    return count, False
+
+
+def _has_text(frame: np.ndarray, look: Look) -> bool:
+    from ct_assets.deid import glyphs, ocr
+
+    if look is Look.CHEAP and not (frame.ndim == 2 and not glyphs.has_letters(frame)):
+        look = Look.READ
+    return look is Look.READ and bool(ocr.find_words(frame))
