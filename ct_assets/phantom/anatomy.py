@@ -64,7 +64,7 @@ class Chest:
 
     @classmethod
     def invent(cls, stage: str, rng: np.random.Generator, diameter_mm: float | None = None) -> "Chest":
-        """Invent a patient of a stage ('I', 'II', 'IIIa', 'IIIb'); `diameter_mm` overrides the stage's size."""
+        """Invent a patient of a stage (I, II, IIIa, IIIb); `diameter_mm` overrides the stage's size."""
         size = float(rng.uniform(0.92, 1.06))
         side = -1.0 if rng.random() < 0.55 else 1.0
         diameter = diameter_mm or TUMOUR_DIAMETER_MM[stage] * float(rng.uniform(0.9, 1.1))
@@ -130,16 +130,16 @@ class _Canvas:
         return inside
 
     def ellipsoid(self, shape: Ellipsoid, hu: float) -> None:
-        centre, radii = np.float32(shape.centre_mm), np.float32(shape.radii_mm)
+        centre, radii = _single(shape.centre_mm), _single(shape.radii_mm)
         where = self.near(centre - radii, centre + radii)
         self.paint(_ellipsoid_distance(self.points[where], shape), hu, where)
 
     def capsule(self, start: Vector, end: Vector, radius: float, hu: float) -> None:
-        low = np.float32(np.minimum(start, end)) - np.float32(radius)
-        high = np.float32(np.maximum(start, end)) + np.float32(radius)
+        low = _single(np.minimum(start, end)) - np.float32(radius)
+        high = _single(np.maximum(start, end)) + np.float32(radius)
         where = self.near(low, high)
-        along = np.float32(end) - np.float32(start)
-        offset = self.points[where] - np.float32(start)
+        along = _single(end) - _single(start)
+        offset = self.points[where] - _single(start)
         share = np.clip(offset @ along / np.float32(along @ along), 0, 1)
         distance = np.linalg.norm(offset - share[:, None] * along, axis=-1) - np.float32(radius)
         self.paint(distance, hu, where)
@@ -238,7 +238,7 @@ def _invent_tumour(
 
 
 def _invent_nodes(rng: np.random.Generator, size: float, side: float, count: int) -> tuple[Ellipsoid, ...]:
-    """Place enlarged nodes: first at the hilum of the tumour's side, then subcarinal, then on the other side."""
+    """Place enlarged nodes: first on the tumour's side, then below the carina, then on the other side."""
     stations = (
         (side * 30.0, 6.0, 4.0),
         (0.0, 30.0, -6.0),
@@ -260,16 +260,20 @@ def _is_in_lung(point: npt.NDArray[np.float64], side: float) -> bool:
 
 
 def _rounded(x: Floats | np.float32, y: Floats | np.float32, a: float, b: float) -> Floats:
-    """Approximate signed distance in mm to a rounded box (superellipse of exponent 2.6) in the axial plane."""
+    """Approximate signed distance in mm to a superellipse of exponent 2.6 in the axial plane."""
     level = (np.abs(x / a) ** 2.6 + np.abs(y / b) ** 2.6) ** (1 / 2.6)
     return np.asarray((level - 1) * min(a, b), dtype=np.float32)
 
 
 def _ellipsoid_distance(points: Floats, shape: Ellipsoid) -> Floats:
     """Approximate signed distance in mm, exact in sign."""
-    radii = np.float32(shape.radii_mm)
-    level = np.linalg.norm((points - np.float32(shape.centre_mm)) / radii, axis=-1)
+    radii = _single(shape.radii_mm)
+    level = np.linalg.norm((points - _single(shape.centre_mm)) / radii, axis=-1)
     return np.asarray((level - 1) * radii.min(), dtype=np.float32)
+
+
+def _single(vector: Vector | npt.NDArray[np.float64]) -> Floats:
+    return np.asarray(vector, dtype=np.float32)
 
 
 def _scaled(shape: Ellipsoid, factor: float) -> Ellipsoid:

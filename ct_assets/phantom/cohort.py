@@ -7,10 +7,11 @@ between them. The same arguments give the same bytes. Nothing in it belongs to a
 import csv
 import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -162,9 +163,9 @@ def _plan(
             number += 1
 
 
-def _peculiar(number: int, person: people.Person) -> tuple[people.Person, frozenset[str], dict[str, object]]:
+def _peculiar(number: int, person: people.Person) -> tuple[people.Person, frozenset[str], dict[str, Any]]:
     """Return the peculiarities of an eligible patient: they do no harm, and each is there once in 14."""
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     traits: set[str] = set()
     match number % 14:
         case 0:
@@ -246,7 +247,7 @@ def _write_odd_files(drops: tuple[Path, Path], cases: list[visits.Case]) -> None
     shutil.copyfile(home / patient.file_name.format(6), drops[1] / "resent/IM_again")
 
 
-def _write_csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, object]]) -> None:
+def _write_csv(path: Path, columns: tuple[str, ...], rows: Sequence[Mapping[str, object]]) -> None:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()

@@ -19,6 +19,7 @@ from ct_assets.phantom import headers, objects
 from ct_assets.phantom.people import Person
 
 Mask = npt.NDArray[np.bool_]
+Kind = Literal["BINARY", "FRACTIONAL"]
 
 
 def segmentation(
@@ -26,7 +27,7 @@ def segmentation(
     slices: list[Dataset],
     segments: dict[str, Mask],
     seed: str,
-    kind: Literal["BINARY", "FRACTIONAL"] = "BINARY",
+    kind: Kind = "BINARY",
 ) -> Dataset:
     """Return a SEG of named segments, each (k, j, i) on the grid of `slices`; segments may overlap."""
     reader = person.hospital.staff[1]
@@ -180,11 +181,13 @@ def _referenced_frame(first: Dataset, slices: list[Dataset]) -> Dataset:
     return frame
 
 
-_VISIT = frozenset(
-    "SpecificCharacterSet StudyInstanceUID StudyDate StudyTime StudyID AccessionNumber StudyDescription "
-    "InstitutionName InstitutionAddress StationName ReferringPhysicianName ReferringPhysicianTelephoneNumbers "
-    "ReferringPhysicianIdentificationSequence NameOfPhysiciansReadingStudy PatientName PatientID "
-    "IssuerOfPatientID PatientBirthDate PatientSex PatientAge PatientSize PatientWeight OtherPatientNames "
-    "OtherPatientIDsSequence PatientAddress PatientTelephoneNumbers PatientComments AdditionalPatientHistory "
-    "RequestAttributesSequence OriginalAttributesSequence PatientIdentityRemoved DeidentificationMethod".split()
-)
+_VISIT = frozenset((
+    "AccessionNumber", "AdditionalPatientHistory", "DeidentificationMethod", "InstitutionAddress",
+    "InstitutionName", "IssuerOfPatientID", "NameOfPhysiciansReadingStudy",
+    "OriginalAttributesSequence", "OtherPatientIDsSequence", "OtherPatientNames", "PatientAddress",
+    "PatientAge", "PatientBirthDate", "PatientComments", "PatientID", "PatientIdentityRemoved",
+    "PatientName", "PatientSex", "PatientSize", "PatientTelephoneNumbers", "PatientWeight",
+    "ReferringPhysicianIdentificationSequence", "ReferringPhysicianName",
+    "ReferringPhysicianTelephoneNumbers", "RequestAttributesSequence", "SpecificCharacterSet",
+    "StationName", "StudyDate", "StudyDescription", "StudyID", "StudyInstanceUID", "StudyTime",
+))  # fmt: skip

@@ -140,7 +140,7 @@ def media_directory(person: Person, study: Dataset, seed: str) -> Dataset:
 
 
 def save(dataset: Dataset, path: Path) -> None:
-    """Write a file in the transfer syntax that the dataset's file meta names, compressing where it says so."""
+    """Write a file in the transfer syntax that its file meta names, compressing the pixels for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax.is_compressed and "PixelData" in dataset and not getattr(dataset, "is_encoded", False):
@@ -164,6 +164,7 @@ def _set_pixels(dataset: Dataset, pixels: npt.NDArray[np.int16 | np.uint16], bit
 
 
 def set_file_meta(dataset: Dataset, transfer_syntax: UID) -> None:
+    """Give a dataset the file meta information (PS3.10 7.1) of its own class, UID and transfer syntax."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID

@@ -79,7 +79,8 @@ HOSPITALS = (
     ),
     Hospital(
         "PLS", "PLS-ADT", "Palisade County Medical Center", "400 Juniper Loop, Palisade, XX 00501",
-        "Radiology East", "PLS_CT_B", "(555) 555-01", ("Quartermaine^Delphine", "Ostrowick^Barnaby", "Fairwater^June"),
+        "Radiology East", "PLS_CT_B", "(555) 555-01",
+        ("Quartermaine^Delphine", "Ostrowick^Barnaby", "Fairwater^June"),
     ),
 )  # fmt: skip
 
@@ -95,8 +96,8 @@ _GIVEN_M = ("Leopold", "Barnabas", "Eustace", "Hartmut", "Ambrose", "Thaddeus", 
 _OCCUPATIONS = ("ferry warden", "clockmaker", "beekeeper", "organ tuner", "cartographer", "glassblower")
 _STREETS = ("Lavender Steps", "Nightingale Wharf", "Old Tannery Row", "Haselnussweg", "Orchard Terrace")
 
-FAMOUS = {
-    "umlauts": ("Büßow-Grünäcker^Jürgen=", "M", "ISO_IR 100"),
+FAMOUS: dict[str, tuple[str, str, str | list[str]]] = {
+    "umlauts": ("Büßow-Grünäcker^Jürgen", "M", "ISO_IR 100"),
     "utf8": ("Źdźbłowska^Łucja", "F", "ISO_IR 192"),
     "cyrillic": ("Журавлёва^Надежда", "F", "ISO_IR 144"),
     "japanese": ("Kirishima^Honoka=霧嶋^穂香=きりしま^ほのか", "F", ["", "ISO 2022 IR 87"]),
@@ -134,7 +135,7 @@ def invent(number: int, rng: np.random.Generator) -> Person:
 def renamed(person: Person, famous: str) -> Person:
     """Give a patient one of the names that need a character set of their own."""
     name, sex, character_set = FAMOUS[famous]
-    return replace(person, name=name.rstrip("="), sex=sex, character_set=character_set)
+    return replace(person, name=name, sex=sex, character_set=character_set)
 
 
 def _digits(digits: np.ndarray, start: int, count: int) -> str:

@@ -51,7 +51,7 @@ class Scanner:
     oblique_deg: float = 0.0
 
     def grid(self) -> Grid:
-        """The voxel grid in the patient; slices run along the normal, headwards unless `head_first` is off."""
+        """The voxel grid in the patient; slices run along the normal, headwards where `head_first`."""
         spacing = self.field_of_view_mm / self.matrix
         turn, lean = np.radians(self.in_plane_deg), np.radians(self.oblique_deg)
         about_z = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
@@ -67,20 +67,88 @@ class Scanner:
         return Grid.of(shape, steps, (origin[0], origin[1], origin[2]), direction)
 
 
-SCANNERS = (
-    Scanner("SIEMENS", "SOMATOM Phantom", "syngo CT VA40", "B31f", 120, 11, 1.6, 4.0, 4.0, 96, 352.0, False, -1024, 12),
-    Scanner(
-        "GE MEDICAL SYSTEMS", "Phantom Discovery", "gmp_hp.72", "STANDARD", 120, 14, 1.2, 3.75, 3.75, 100, 360.0,
-        True, -1024, 16, padding=-2000, transfer_syntax=ImplicitVRLittleEndian, slices=44,
-    ),
-    Scanner("Philips", "Phantom iCT 256", "4.1.6", "YB", 100, 20, 0.6, 4.0, 4.0, 104, 364.0, False, -1000, 12),
-    Scanner(
-        "Canon Medical Systems", "Phantom Aquilion", "V8.4ER003", "FC18", 120, 13, 1.3, 5.0, 4.0, 96, 350.0,
-        True, 0, 16, slices=42, head_first=False,
-    ),
-    Scanner("SIEMENS", "SOMATOM Phantom", "syngo CT VA48", "B70f", 140, 30, 0.0, 3.0, 3.0, 96, 345.0, False, -1024, 12,
-            slices=52),
-)  # fmt: skip
+_SIEMENS = Scanner(
+    "SIEMENS",
+    "SOMATOM Phantom",
+    "syngo CT VA40",
+    kernel="B31f",
+    kvp=120,
+    noise_hu=11,
+    blur_mm=1.6,
+    thickness_mm=4.0,
+    step_mm=4.0,
+    matrix=96,
+    field_of_view_mm=352,
+    is_signed=False,
+    intercept=-1024,
+    bits_stored=12,
+)
+_GE = Scanner(
+    "GE MEDICAL SYSTEMS",
+    "Phantom Discovery",
+    "gmp_hp.72",
+    kernel="STANDARD",
+    kvp=120,
+    noise_hu=14,
+    blur_mm=1.2,
+    thickness_mm=3.75,
+    step_mm=3.75,
+    matrix=100,
+    field_of_view_mm=360,
+    is_signed=True,
+    intercept=-1024,
+    bits_stored=16,
+    padding=-2000,
+    transfer_syntax=ImplicitVRLittleEndian,
+    slices=44,
+)
+_PHILIPS = Scanner(
+    "Philips",
+    "Phantom iCT 256",
+    "4.1.6",
+    kernel="YB",
+    kvp=100,
+    noise_hu=20,
+    blur_mm=0.6,
+    thickness_mm=4.0,
+    step_mm=4.0,
+    matrix=104,
+    field_of_view_mm=364,
+    is_signed=False,
+    intercept=-1000,
+    bits_stored=12,
+)
+_CANON = Scanner(
+    "Canon Medical Systems",
+    "Phantom Aquilion",
+    "V8.4ER003",
+    kernel="FC18",
+    kvp=120,
+    noise_hu=13,
+    blur_mm=1.3,
+    thickness_mm=5.0,
+    step_mm=4.0,
+    matrix=96,
+    field_of_view_mm=350,
+    is_signed=True,
+    intercept=0,
+    bits_stored=16,
+    slices=42,
+    head_first=False,
+)
+_SIEMENS_SHARP = replace(
+    _SIEMENS,
+    software="syngo CT VA48",
+    kernel="B70f",
+    kvp=140,
+    noise_hu=30,
+    blur_mm=0.0,
+    thickness_mm=3.0,
+    step_mm=3.0,
+    field_of_view_mm=345,
+    slices=52,
+)
+SCANNERS = (_SIEMENS, _GE, _PHILIPS, _CANON, _SIEMENS_SHARP)
 """Several vendors, kernels, thicknesses and ways to store pixels."""
 
 COMPRESSED = {"jpegls": JPEGLSLossless, "rle": RLELossless, "jpeg2000": JPEG2000Lossless}

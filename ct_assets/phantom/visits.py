@@ -64,7 +64,7 @@ class Visit:
 
             # The margin around the tumour holds it wholly, so that the segments overlap.
             segments["CTV-1"] = ndimage.binary_dilation(self.mask, iterations=2)
-        kind = "FRACTIONAL" if "fractional" in self.case.traits else "BINARY"
+        kind: masks.Kind = "FRACTIONAL" if "fractional" in self.case.traits else "BINARY"
         return masks.segmentation(self.case.person, slices, segments, f"{self.case.seed}/{name}", kind)
 
 
