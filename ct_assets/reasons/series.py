@@ -1,3 +1,162 @@
 """Reason codes of series, their geometry and conversion: (code, meaning, what the user can do)."""
 
-REASONS: tuple[tuple[str, str, str], ...] = ()
+EXPORT_AGAIN = "Export the whole series again from the archive."
+
+REASONS: tuple[tuple[str, str, str], ...] = (
+    # What a file is
+    ("unreadable_header", "The file begins like DICOM and its header cannot be read.", EXPORT_AGAIN),
+    (
+        "unreadable_sequences",
+        "The frames, segments or structures of the object cannot be read.",
+        EXPORT_AGAIN,
+    ),
+    ("no_pixel_data", "An image of the series has no pixel data.", EXPORT_AGAIN),
+    ("truncated_pixel_data", "The file ends before its pixel data does.", EXPORT_AGAIN),
+    (
+        "pixel_data_length_mismatch",
+        "The pixel data is longer or shorter than Rows, Columns and bits say.",
+        EXPORT_AGAIN,
+    ),
+    ("not_a_ct_image", "The object is no CT image.", "It stays out of volumes; nothing need be done."),
+    ("localizer", "The image is a localizer (scout), not a slice.", "It stays out of volumes."),
+    ("no_place", "A derived image without position or orientation: a screen shot or a dose page.", ""),
+    ("modality_not_ct", "An image under a CT SOP class says another modality.", "Ask who made the object."),
+    ("not_monochrome", "An image is in colour or a palette: its pixels are no Hounsfield units.", ""),
+    # Identity
+    ("missing_patient_id", "PatientID is absent or empty.", "Have the identity set at the source."),
+    ("missing_study_instance_uid", "StudyInstanceUID is absent or empty.", EXPORT_AGAIN),
+    ("missing_series_instance_uid", "SeriesInstanceUID is absent or empty.", EXPORT_AGAIN),
+    ("missing_sop_instance_uid", "SOPInstanceUID is absent or empty.", EXPORT_AGAIN),
+    ("missing_sop_class_uid", "SOPClassUID is absent or empty.", EXPORT_AGAIN),
+    (
+        "series_uid_of_two_patients",
+        "One SeriesInstanceUID stands in the headers of two patients.",
+        "Ask whose images they are; neither patient's are used.",
+    ),
+    (
+        "series_uid_of_two_studies",
+        "One SeriesInstanceUID stands in two studies.",
+        "Export both studies again; which slices belong together is not told.",
+    ),
+    (
+        "delivered_twice",
+        "The same instance, byte for byte, was delivered more than once; it counts once.",
+        "",
+    ),
+    (
+        "contradicting_instances",
+        "One SOPInstanceUID stands for unequal instances; none of them is taken.",
+        "Find out which one is right and deliver it alone.",
+    ),
+    # Geometry
+    ("missing_position", "ImagePositionPatient is absent, empty or no number.", EXPORT_AGAIN),
+    ("missing_orientation", "ImageOrientationPatient is absent, empty or no number.", EXPORT_AGAIN),
+    ("missing_pixel_spacing", "PixelSpacing is absent, empty or no number.", EXPORT_AGAIN),
+    ("missing_matrix", "Rows or Columns is absent or zero.", EXPORT_AGAIN),
+    ("absurd_position", "A position lies further away than any CT table reaches.", EXPORT_AGAIN),
+    ("invalid_orientation", "ImageOrientationPatient is no pair of orthogonal unit vectors.", EXPORT_AGAIN),
+    ("invalid_pixel_spacing", "PixelSpacing is zero, negative or of no CT's size.", EXPORT_AGAIN),
+    ("mixed_matrix", "Slices of one series differ in Rows or Columns.", EXPORT_AGAIN),
+    ("mixed_orientation", "Slices of one series differ in orientation.", EXPORT_AGAIN),
+    ("mixed_pixel_spacing", "Slices of one series differ in PixelSpacing.", EXPORT_AGAIN),
+    ("single_slice", "One slice alone tells no spacing and is no volume.", EXPORT_AGAIN),
+    (
+        "duplicate_positions",
+        "Two unequal slices lie at one place.",
+        "Find out which slice is right, or which attribute tells two acquisitions apart.",
+    ),
+    (
+        "exact_duplicate_positions",
+        "Two slices at one place hold the same pixels.",
+        "Set audit.exact_duplicates to correct, and one of them is dropped.",
+    ),
+    (
+        "gantry_tilt",
+        "The slices go at an angle to their normal: a tilted gantry.",
+        "Set audit.tilt to correct, and the shear is resampled away.",
+    ),
+    ("slices_off_line", "The slices do not lie on one straight line.", EXPORT_AGAIN),
+    ("missing_slices", "Gaps of whole steps: slices are missing.", EXPORT_AGAIN),
+    (
+        "uneven_spacing",
+        "The steps between slices differ by more than the tolerance.",
+        "Set audit.uneven_spacing to correct, and the slices are resampled to even steps.",
+    ),
+    (
+        "oblique_orientation",
+        "The images lie at more than the allowed angle to the patient's axes.",
+        "Set audit.oblique to convert, or audit.oblique_tolerance_deg, where reformats are wanted.",
+    ),
+    ("localizer_inside", "A localizer stands among the slices, and the settings refuse that.", ""),
+    # Warnings of a series
+    ("localizer_left_out", "A localizer stood among the slices and was left out.", ""),
+    ("not_a_ct_image_left_out", "An object that is no CT image shared the series and was left out.", ""),
+    ("no_place_left_out", "A derived image without place shared the series and was left out.", ""),
+    (
+        "several_frames_of_reference",
+        "Several FrameOfReferenceUIDs in one gapless, even volume: taken for one volume.",
+        "",
+    ),
+    ("no_frame_of_reference", "No slice has a FrameOfReferenceUID.", ""),
+    ("several_acquisitions", "Several AcquisitionNumbers in one even volume.", ""),
+    ("several_kernels", "Several convolution kernels in one even volume.", "Look at it: texture may jump."),
+    ("several_image_types", "Several ImageTypes in one even volume.", ""),
+    (
+        "several_rescales",
+        "Rescale slope or intercept differs between slices; each slice follows its own.",
+        "",
+    ),
+    ("several_reconstruction_diameters", "ReconstructionDiameter differs between slices.", ""),
+    ("several_slice_thicknesses", "SliceThickness differs between slices.", ""),
+    ("lossy_compression", "The pixels were compressed with loss.", ""),
+    ("rescale_type_not_hu", "RescaleType is another than HU.", ""),
+    (
+        "positions_rounded",
+        "Positions miss the even grid by more than 0.01 mm, within the tolerance: rounded headers.",
+        "",
+    ),
+    (
+        "spacing_larger_than_thickness",
+        "Slices are thinner than their spacing: tissue between them is unseen.",
+        "",
+    ),
+    ("spacing_tag_disagrees", "SpacingBetweenSlices is not the spacing of the positions, which holds.", ""),
+    ("tilt_tag_disagrees", "GantryDetectorTilt is not the tilt of the positions, which holds.", ""),
+    # How one UID was parted
+    ("split_by_image_type", "One SeriesInstanceUID held several volumes, told apart by ImageType.", ""),
+    ("split_by_convolution_kernel", "One SeriesInstanceUID held several volumes, told apart by kernel.", ""),
+    ("split_by_matrix", "One SeriesInstanceUID held several volumes, told apart by Rows and Columns.", ""),
+    ("split_by_orientation", "One SeriesInstanceUID held several volumes, told apart by orientation.", ""),
+    ("split_by_pixel_spacing", "One SeriesInstanceUID held several volumes, told apart by PixelSpacing.", ""),
+    (
+        "split_by_acquisition_number",
+        "One SeriesInstanceUID held several volumes, told apart by AcquisitionNumber.",
+        "",
+    ),
+    (
+        "split_by_temporal_position",
+        "One SeriesInstanceUID held several volumes, told apart by time point.",
+        "",
+    ),
+    (
+        "split_by_cardiac_phase",
+        "One SeriesInstanceUID held several volumes, told apart by cardiac phase.",
+        "",
+    ),
+    ("split_by_trigger_time", "One SeriesInstanceUID held several volumes, told apart by TriggerTime.", ""),
+    (
+        "split_by_contrast_bolus_agent",
+        "One SeriesInstanceUID held several volumes, told apart by ContrastBolusAgent.",
+        "",
+    ),
+    (
+        "split_by_frame_of_reference_uid",
+        "One SeriesInstanceUID held several volumes, told apart by FrameOfReferenceUID.",
+        "",
+    ),
+    (
+        "split_by_acquisition_time",
+        "One SeriesInstanceUID held several volumes, told apart by AcquisitionTime.",
+        "",
+    ),
+)

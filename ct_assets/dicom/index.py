@@ -1,0 +1,239 @@
+"""The header index: one row for every file of a tree, read once, in parallel, without pixels.
+
+Belongs here: finding files, reading what is new or changed, joining the rows of batches. The columns are
+declared in `ct_assets.tables.audits.MetadataAudit`; how values are read is in `dicom.header` (elements at
+the top, by the fast walker of `dicom.elements`) and `dicom.nested` (sequences, by pydicom). Pixels are read
+in two cases only: the voxels of a mask object are counted, and instances that share an identity or a place
+are compared.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ct_assets import parallel, progress, tables
+from ct_assets.dicom import elements, header
+from ct_assets.tables.audits import MetadataAudit
+
+FILES_PER_TASK = 64
+FEW_FILES = 400
+"""Fewer files are read in this process: starting workers would take longer."""
+
+_DTYPES = tables.dtypes(MetadataAudit)
+_EMPTY: dict[str, Any] = dict.fromkeys(_DTYPES)
+
+
+@dataclass(frozen=True)
+class _Task:
+    root: str
+    paths: tuple[str, ...]
+
+
+def scan(
+    folder: Path,
+    *,
+    root: Path,
+    workers: int,
+    previous: pl.DataFrame | None = None,
+    previous_ns: int = 0,
+) -> pl.DataFrame:
+    """Return a row for every file below `folder` (schema `MetadataAudit`, sorted by path).
+
+    `path` is relative to `root`, with forward slashes. Rows of `previous` are taken over for files of the
+    same path and size that have not changed since `previous_ns` (nanoseconds of the clock when the previous
+    scan began; both the content's and the inode's time must be older).
+    """
+    found = sorted(_files(folder, root))
+    known: dict[str, int] = {}
+    if previous is not None and previous_ns:
+        known = dict(zip(previous["path"], previous["file_size_bytes"], strict=True))
+    unchanged = [path for path, size, changed in found if changed < previous_ns and known.get(path) == size]
+    kept = set(unchanged)
+    to_read = [path for path, _, _ in found if path not in kept]
+    tasks = [
+        _Task(str(root), tuple(to_read[start : start + FILES_PER_TASK]))
+        for start in range(0, len(to_read), FILES_PER_TASK)
+    ]
+    parts = []
+    with progress.track("headers", len(to_read)) as advance:
+        several = workers if len(to_read) > FEW_FILES else 1
+        for task, part in zip(
+            tasks,
+            parallel.map_ordered(_read_task, tasks, workers=several, preload=("ct_assets.dicom.index",)),
+            strict=True,
+        ):
+            parts.append(part)
+            advance(len(task.paths))
+    if previous is not None and kept:
+        parts.append(previous.filter(pl.col("path").is_in(kept)).select(list(_DTYPES)))
+    index = pl.concat(parts) if parts else pl.DataFrame(schema=_DTYPES)
+    return with_content_digests(index.sort("path"), root)
+
+
+def with_content_digests(index: pl.DataFrame, root: Path) -> pl.DataFrame:
+    """Return the index with digests for instances that share a SOPInstanceUID, or a place in one series.
+
+    Needed after joining the indexes of several batches, before `series.group`: only bytes tell an instance
+    that was delivered twice from two that claim one identity, and a slice sent twice from two at one place.
+    """
+    images = pl.col("has_pixel_data") & pl.col("image_position_patient_mm").is_not_null()
+    place = ["patient_id", "series_instance_uid", "image_position_patient_mm"]
+    needs_content = pl.col("sop_instance_uid").is_not_null() & (pl.len().over("sop_instance_uid") > 1)
+    needs_pixels = images & (pl.len().over(place) > 1)
+    wanted = index.select("path", content=needs_content, pixels=needs_pixels.fill_null(False)).filter(
+        pl.col("content") | pl.col("pixels")
+    )
+    digests: dict[str, tuple[str | None, str | None]] = {}
+    for path, content, pixels in wanted.iter_rows():
+        digests[path] = _digests(root / path, content=content, pixels=pixels)
+    return index.with_columns(
+        pl.Series("content_sha256", [digests.get(path, _NONE)[0] for path in index["path"]], dtype=pl.String),
+        pl.Series("pixel_sha256", [digests.get(path, _NONE)[1] for path in index["path"]], dtype=pl.String),
+    )
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Return one file's row of the index, all columns but `path`."""
+    row = dict(_EMPTY)
+    row |= {"is_dicom": False, "problems": [], "oddities": [], "file_size_bytes": 0}
+    try:
+        row["file_size_bytes"] = path.stat().st_size
+        if row["file_size_bytes"] == 0:
+            row["problems"] = ["empty_file"]
+            return row
+        try:
+            raw = elements.read_header(path, header.WANTED)
+        except elements.NotPlainError:
+            raw = _read_with_pydicom(path)
+    except Exception:
+        # Whatever a broken file raises in a reader, it is one row with a code; the text could carry values.
+        row["problems"] = ["unreadable_header" if _looks_like_dicom(path) else "not_dicom"]
+        return row
+    row["is_dicom"] = True
+    values, row["oddities"] = header.interpret(raw.values)
+    row |= values
+    row["transfer_syntax_uid"] = raw.transfer_syntax_uid or None
+    row["has_pixel_data"] = raw.pixel_offset is not None
+    row["pixel_data_bytes"] = raw.pixel_bytes
+    if raw.pixel_offset is not None and raw.pixel_bytes is not None:
+        if row["file_size_bytes"] < raw.pixel_offset + raw.pixel_bytes:
+            row["problems"].append("truncated_pixel_data")
+        elif _pixel_length_is_wrong(row):
+            row["problems"].append("pixel_data_length_mismatch")
+    if row["sop_class_uid"] in _NEEDS_SEQUENCES:
+        _add_sequences(path, row)
+    return row
+
+
+# The classes of `dicom.nested.NEEDS_SEQUENCES`, named here so that plain CT needs no pydicom.
+_NEEDS_SEQUENCES = frozenset(
+    (
+        "1.2.840.10008.5.1.4.1.1.2.1",
+        "1.2.840.10008.5.1.4.1.1.2.2",
+        "1.2.840.10008.5.1.4.1.1.66.4",
+        "1.2.840.10008.5.1.4.1.1.66.7",
+        "1.2.840.10008.5.1.4.1.1.481.3",
+    )
+)
+_NONE: tuple[str | None, str | None] = (None, None)
+
+
+def _files(folder: Path, root: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield path relative to root, size and time of the last change of every file below `folder`."""
+    prefix = len(str(root).rstrip("/")) + 1
+    pending = [str(folder)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif entry.is_file():
+                    status = entry.stat()
+                    yield entry.path[prefix:], status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _read_task(task: _Task) -> pl.DataFrame:
+    columns: dict[str, list[Any]] = {name: [] for name in _DTYPES}
+    for path in task.paths:
+        row = read_file(Path(task.root, path))
+        row["path"] = path
+        for name, values in columns.items():
+            values.append(row[name])
+    return pl.DataFrame(columns, schema=_DTYPES)
+
+
+def _read_with_pydicom(path: Path) -> elements.RawHeader:
+    """Read what the fast walker does not: other byte orders, deflated, order broken, no preamble."""
+    import pydicom
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_data_element
+
+    dataset = pydicom.dcmread(path, defer_size=1024, force=False)
+    values: dict[int, bytes] = {}
+    for tag in header.WANTED:
+        if tag not in dataset:
+            continue
+        written = DicomBytesIO()
+        written.is_little_endian, written.is_implicit_VR = True, True
+        write_data_element(written, dataset[tag], ["utf-8"])
+        values[int(tag)] = written.getvalue()[8:]
+    if header.SPECIFIC_CHARACTER_SET in values:
+        values[header.SPECIFIC_CHARACTER_SET] = b"ISO_IR 192"
+    syntax = str(getattr(dataset.file_meta, "TransferSyntaxUID", "") or "")
+    offset = 0 if "PixelData" in dataset else None
+    return elements.RawHeader(syntax, values, 0, offset, None)
+
+
+def _looks_like_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as opened:
+            return opened.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _pixel_length_is_wrong(row: dict[str, Any]) -> bool:
+    sizes = [row[name] for name in ("rows", "columns", "bits_allocated")]
+    if None in sizes:
+        return False
+    voxels = sizes[0] * sizes[1] * (row["samples_per_pixel"] or 1) * (row["number_of_frames"] or 1)
+    expected = (voxels * sizes[2] + 7) // 8
+    return row["pixel_data_bytes"] not in (expected, expected + expected % 2)
+
+
+def _add_sequences(path: Path, row: dict[str, Any]) -> None:
+    import pydicom
+
+    from ct_assets.dicom import mask_pixels, nested
+    from ct_assets.dicom.uids import SEGMENTATIONS
+
+    try:
+        dataset = pydicom.dcmread(path, defer_size=2**20)
+        row |= nested.columns_of(dataset, row["sop_class_uid"])
+    except Exception:
+        row["problems"].append("unreadable_sequences")
+        return
+    if row["sop_class_uid"] in SEGMENTATIONS:
+        try:
+            row |= mask_pixels.count(dataset, row)
+        except Exception:
+            row["problems"].append("unreadable_mask_pixels")
+
+
+def _digests(path: Path, *, content: bool, pixels: bool) -> tuple[str | None, str | None]:
+    try:
+        raw = elements.read_header(path, frozenset())
+        whole = path.read_bytes()
+    except (OSError, elements.NotPlainError):
+        return _NONE
+    content_digest = hashlib.sha256(whole[raw.dataset_offset :]).hexdigest() if content else None
+    pixel_digest = None
+    if pixels and raw.pixel_offset is not None:
+        end = None if raw.pixel_bytes is None else raw.pixel_offset + raw.pixel_bytes
+        pixel_digest = hashlib.sha256(whole[raw.pixel_offset : end]).hexdigest()
+    return content_digest, pixel_digest

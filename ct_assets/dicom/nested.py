@@ -1,0 +1,289 @@
+"""What only sequences tell: frames of enhanced images and SEG, segments, structure sets and their references.
+
+Belongs here: reading those objects with pydicom into columns of the header index. Does not: pixels of a SEG
+beyond counting (`dicom.mask_pixels`), contours as masks (`dicom.rtstruct`).
+"""
+
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from ct_assets.dicom.uids import (
+    LABEL_MAP_SEGMENTATION,
+    MULTI_FRAME_CT_IMAGES,
+    RT_STRUCTURE_SET,
+    SEGMENTATIONS,
+)
+
+NEEDS_SEQUENCES = MULTI_FRAME_CT_IMAGES | SEGMENTATIONS | {RT_STRUCTURE_SET}
+"""SOP classes whose facts stand in sequences."""
+
+_NAN = float("nan")
+
+
+def columns_of(dataset: Dataset, sop_class_uid: str) -> dict[str, Any]:
+    """Return the index columns that an object's sequences tell."""
+    columns: dict[str, Any] = {}
+    if sop_class_uid in MULTI_FRAME_CT_IMAGES or sop_class_uid in SEGMENTATIONS:
+        columns |= frames(dataset)
+    if sop_class_uid in MULTI_FRAME_CT_IMAGES:
+        columns |= _shared_acquisition(dataset)
+    if sop_class_uid in SEGMENTATIONS:
+        columns |= segments(dataset) | segmentation_references(dataset)
+        if sop_class_uid == LABEL_MAP_SEGMENTATION:
+            columns["segmentation_type"] = "LABELMAP"
+    if sop_class_uid == RT_STRUCTURE_SET:
+        columns |= structures(dataset)
+    return columns
+
+
+def frames(dataset: Dataset) -> dict[str, Any]:
+    """Return position, orientation, spacing and rescale of each frame (PS3.3 C.7.6.16.2), in frame order."""
+    shared = _first(dataset, "SharedFunctionalGroupsSequence")
+    groups = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    several: dict[str, list[Any]] = {name: [] for name in _FRAME_COLUMNS}
+    for group in groups:
+        for name, (sequence, keyword, count) in _FRAME_COLUMNS.items():
+            item = _first(group, sequence) or _first(shared, sequence)
+            several[name].append(_values(item, keyword, count))
+    columns: dict[str, Any] = {"frame_positions_mm": _flat(several.pop("frame_positions_mm"), agree=False)}
+    columns |= {name: _flat(values, agree=True) for name, values in several.items()}
+    if "SegmentSequence" in dataset:
+        columns["frame_segment_numbers"] = [_frame_segment(group, shared) for group in groups]
+    return columns
+
+
+def segments(dataset: Dataset) -> dict[str, Any]:
+    """Return number, label and codes of each segment (PS3.3 C.8.20.4)."""
+    items = list(dataset.get("SegmentSequence") or [])
+    return {
+        "segment_numbers": [_integer(item.get("SegmentNumber")) for item in items],
+        "segment_labels": [_text(item.get("SegmentLabel")) for item in items],
+        "segment_types": [_code(item, "SegmentedPropertyTypeCodeSequence") for item in items],
+        "segment_categories": [_code(item, "SegmentedPropertyCategoryCodeSequence") for item in items],
+        "segment_algorithms": [_text(item.get("SegmentAlgorithmType")) for item in items],
+    }
+
+
+def segmentation_references(dataset: Dataset) -> dict[str, Any]:
+    """Return the series and instances a SEG refers to, by series and by its frames' sources."""
+    series = [
+        str(item.SeriesInstanceUID)
+        for item in dataset.get("ReferencedSeriesSequence") or []
+        if item.get("SeriesInstanceUID")
+    ]
+    instances = [
+        str(instance.ReferencedSOPInstanceUID)
+        for item in dataset.get("ReferencedSeriesSequence") or []
+        for instance in item.get("ReferencedInstanceSequence") or []
+        if instance.get("ReferencedSOPInstanceUID")
+    ]
+    for group in [
+        *(dataset.get("SharedFunctionalGroupsSequence") or []),
+        *(dataset.get("PerFrameFunctionalGroupsSequence") or []),
+    ]:
+        for derivation in group.get("DerivationImageSequence") or []:
+            for source in derivation.get("SourceImageSequence") or []:
+                if source.get("ReferencedSOPInstanceUID"):
+                    instances.append(str(source.ReferencedSOPInstanceUID))
+    return {
+        "referenced_series_instance_uids": _distinct(series),
+        "referenced_sop_instance_uids": _distinct(instances),
+        "referenced_frame_of_reference_uids": _distinct([dataset.get("FrameOfReferenceUID")]),
+    }
+
+
+def structures(dataset: Dataset) -> dict[str, Any]:
+    """Return the ROIs, contours and references of a structure set (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8)."""
+    rois = list(dataset.get("StructureSetROISequence") or [])
+    numbers = [_integer(roi.get("ROINumber")) for roi in rois]
+    contours = {
+        _integer(item.get("ReferencedROINumber")): list(item.get("ContourSequence") or [])
+        for item in dataset.get("ROIContourSequence") or []
+    }
+    observed = {
+        _integer(item.get("ReferencedROINumber")): item
+        for item in dataset.get("RTROIObservationsSequence") or []
+    }
+    counts, boxes, planes, instances = [], [], [], []
+    for number in numbers:
+        closed = [
+            item
+            for item in contours.get(number, [])
+            if _text(item.get("ContourGeometricType")) == "CLOSED_PLANAR"
+        ]
+        points = [_floats(item.get("ContourData")) for item in closed]
+        points = [values for values in points if len(values) >= 9 and len(values) % 3 == 0]
+        counts.append(len(points))
+        boxes.extend(_box(points))
+        planes.extend(value for values in points for value in values[:3])
+    for items in contours.values():
+        for item in items:
+            for image in item.get("ContourImageSequence") or []:
+                instances.append(image.get("ReferencedSOPInstanceUID"))
+    series = []
+    frames_of_reference = [roi.get("ReferencedFrameOfReferenceUID") for roi in rois]
+    for reference in dataset.get("ReferencedFrameOfReferenceSequence") or []:
+        frames_of_reference.append(reference.get("FrameOfReferenceUID"))
+        for study in reference.get("RTReferencedStudySequence") or []:
+            for referenced in study.get("RTReferencedSeriesSequence") or []:
+                series.append(referenced.get("SeriesInstanceUID"))
+                for image in referenced.get("ContourImageSequence") or []:
+                    instances.append(image.get("ReferencedSOPInstanceUID"))
+    return {
+        "segment_numbers": numbers,
+        "segment_labels": [_text(roi.get("ROIName")) for roi in rois],
+        "segment_types": [_text(observed.get(number, {}).get("RTROIInterpretedType")) for number in numbers],
+        "segment_categories": [
+            _code(observed[number], "RTROIIdentificationCodeSequence") if number in observed else None
+            for number in numbers
+        ],
+        "segment_algorithms": [_text(roi.get("ROIGenerationAlgorithm")) for roi in rois],
+        "segment_contours": counts,
+        "segment_boxes_mm": boxes,
+        "contour_planes_mm": planes,
+        "referenced_series_instance_uids": _distinct(series),
+        "referenced_sop_instance_uids": _distinct(instances),
+        "referenced_frame_of_reference_uids": _distinct(frames_of_reference),
+    }
+
+
+_FRAME_COLUMNS: dict[str, tuple[str, str, int]] = {
+    "frame_positions_mm": ("PlanePositionSequence", "ImagePositionPatient", 3),
+    "frame_orientations": ("PlaneOrientationSequence", "ImageOrientationPatient", 6),
+    "frame_pixel_spacings_mm": ("PixelMeasuresSequence", "PixelSpacing", 2),
+    "frame_types": ("CTImageFrameTypeSequence", "FrameType", 0),
+    "frame_acquisition_numbers": ("FrameContentSequence", "FrameAcquisitionNumber", 1),
+    "frame_temporal_position_indices": ("FrameContentSequence", "TemporalPositionIndex", 1),
+    "frame_rescale_slopes": ("PixelValueTransformationSequence", "RescaleSlope", 1),
+    "frame_rescale_intercepts": ("PixelValueTransformationSequence", "RescaleIntercept", 1),
+}
+
+_SHARED_ACQUISITION: dict[str, tuple[str, str]] = {
+    "slice_thickness_mm": ("PixelMeasuresSequence", "SliceThickness"),
+    "spacing_between_slices_mm": ("PixelMeasuresSequence", "SpacingBetweenSlices"),
+    "rescale_slope": ("PixelValueTransformationSequence", "RescaleSlope"),
+    "rescale_intercept": ("PixelValueTransformationSequence", "RescaleIntercept"),
+    "rescale_type": ("PixelValueTransformationSequence", "RescaleType"),
+    "convolution_kernel": ("CTReconstructionSequence", "ConvolutionKernel"),
+    "reconstruction_diameter_mm": ("CTReconstructionSequence", "ReconstructionDiameter"),
+    "kvp_kv": ("CTXRayDetailsSequence", "KVP"),
+    "filter_type": ("CTXRayDetailsSequence", "FilterType"),
+    "exposure_mas": ("CTExposureSequence", "ExposureInmAs"),
+    "exposure_time_ms": ("CTExposureSequence", "ExposureTimeInms"),
+    "xray_tube_current_ma": ("CTExposureSequence", "XRayTubeCurrentInmA"),
+    "ctdi_vol_mgy": ("CTExposureSequence", "CTDIvol"),
+    "gantry_detector_tilt_deg": ("CTAcquisitionDetailsSequence", "GantryDetectorTilt"),
+    "data_collection_diameter_mm": ("CTAcquisitionDetailsSequence", "DataCollectionDiameter"),
+    "table_height_mm": ("CTAcquisitionDetailsSequence", "TableHeight"),
+    "single_collimation_width_mm": ("CTAcquisitionDetailsSequence", "SingleCollimationWidth"),
+    "total_collimation_width_mm": ("CTAcquisitionDetailsSequence", "TotalCollimationWidth"),
+    "spiral_pitch_factor": ("CTTableDynamicsSequence", "SpiralPitchFactor"),
+    "body_part_examined": ("FrameAnatomySequence", "BodyPartExamined"),
+}
+"""Where an enhanced CT keeps what a plain one has at the top (PS3.3 A.38.1.4)."""
+
+_TEXT_COLUMNS = frozenset(("rescale_type", "convolution_kernel", "filter_type", "body_part_examined"))
+
+
+def _shared_acquisition(dataset: Dataset) -> dict[str, Any]:
+    shared = _first(dataset, "SharedFunctionalGroupsSequence")
+    first = _first(dataset, "PerFrameFunctionalGroupsSequence")
+    columns: dict[str, Any] = {}
+    for name, (sequence, keyword) in _SHARED_ACQUISITION.items():
+        item = _first(shared, sequence) or _first(first, sequence)
+        value = None if item is None else item.get(keyword)
+        if name in _TEXT_COLUMNS:
+            found: Any = _text(value)
+        else:
+            values = _floats(value)
+            found = values[0] if values and values[0] == values[0] else None
+        if found is not None:
+            columns[name] = found
+    return columns
+
+
+def _frame_segment(group: Dataset, shared: Dataset | None) -> int | None:
+    item = _first(group, "SegmentIdentificationSequence") or _first(shared, "SegmentIdentificationSequence")
+    return None if item is None else _integer(item.get("ReferencedSegmentNumber"))
+
+
+def _first(dataset: Dataset | None, keyword: str) -> Dataset | None:
+    items = None if dataset is None else dataset.get(keyword)
+    return items[0] if items else None
+
+
+def _values(item: Dataset | None, keyword: str, count: int) -> tuple[Any, ...] | None:
+    """Return `count` numbers, or with a count of 0 the texts joined; None where they are not there."""
+    value = None if item is None else item.get(keyword)
+    if value is None:
+        return None
+    if count == 0:
+        return (_text(value),)
+    if count == 1 and keyword in ("FrameAcquisitionNumber", "TemporalPositionIndex"):
+        return (_integer(value),)
+    values = _floats(value)
+    return tuple(values) if len(values) == count else None
+
+
+def _flat(values: list[tuple[Any, ...] | None], *, agree: bool) -> list[Any] | None:
+    """Concatenate the frames' values; one frame's where all agree; None where any frame has none."""
+    present = [value for value in values if value is not None]
+    if not present or len(present) != len(values):
+        return None
+    if agree and len(set(present)) == 1:
+        return list(present[0])
+    return [number for value in present for number in value]
+
+
+def _box(points: list[list[float]]) -> list[float]:
+    flat = [value for values in points for value in values]
+    if not flat:
+        return [_NAN] * 6
+    axes = [flat[axis::3] for axis in range(3)]
+    return [*(min(axis) for axis in axes), *(max(axis) for axis in axes)]
+
+
+def _floats(value: Any) -> list[float]:
+    if value is None or value == "":
+        return []
+    several = (
+        value
+        if isinstance(value, list | tuple) or (hasattr(value, "__iter__") and not isinstance(value, str))
+        else [value]
+    )
+    try:
+        return [float(part) for part in several]
+    except (TypeError, ValueError):
+        return []
+
+
+def _integer(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value.strip() or None
+    if hasattr(value, "__iter__"):
+        return "/".join(str(part).strip() for part in value) or None
+    return str(value).strip() or None
+
+
+def _code(item: Dataset, sequence: str) -> str | None:
+    """Return the first code of a sequence as `scheme:value meaning`, as far as it is there."""
+    code = _first(item, sequence)
+    if code is None:
+        return None
+    value = code.get("CodeValue") or code.get("LongCodeValue") or code.get("URNCodeValue")
+    told = f"{_text(code.get('CodingSchemeDesignator')) or ''}:{_text(value) or ''}"
+    return f"{told} {_text(code.get('CodeMeaning')) or ''}".strip()
+
+
+def _distinct(values: list[Any]) -> list[str]:
+    return list(dict.fromkeys(text for value in values if (text := _text(value))))

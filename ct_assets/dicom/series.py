@@ -1,0 +1,399 @@
+"""Series: the instances that belong together in space and acquisition, and whether they become a volume.
+
+Belongs here: the value objects `Series`, `Instance`, `LeftOut`, and `group`, which makes them of the header
+index. Does not: the measuring (`dicom.geometry`), the partition of one UID (`dicom.splitting`), the reading
+of slices from the index (`dicom.slices`), pixels, masks and principal series (`cohort.ct_prepro_audit`).
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import polars as pl
+
+from ct_assets.dicom import slices as slices_of_index
+from ct_assets.dicom import splitting
+from ct_assets.dicom.geometry import Gap, Measured, SeriesGeometry, Vector3
+from ct_assets.dicom.splitting import Part, Slice
+from ct_assets.dicom.uids import CT_IMAGES, RT_STRUCTURE_SET, SEGMENTATIONS, Kind
+from ct_assets.files import digest_of
+from ct_assets.settings.audit import AuditSettings
+
+__all__ = ["Decision", "Gap", "Instance", "Kind", "LeftOut", "Series", "SeriesGeometry", "group"]
+
+Decision = Literal["convert", "correct", "refuse"]
+Row = dict[str, Any]
+
+LOCALIZER_WORDS = ("LOCALIZER", "SCOUT", "TOPOGRAM")
+"""ImageType value 3 of a CT localizer is LOCALIZER (PS3.3 C.8.2.1.1.1); old devices write the others."""
+ROUNDED_MM = 0.01
+"""A corner that misses the grid by more is told, even where the tolerance admits it."""
+THICKNESS_TOLERANCE_MM = 0.05
+TILT_TAG_TOLERANCE_DEG = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One slice: an instance, or one frame of a multi-frame instance; elsewhere, any instance."""
+
+    path: str
+    """Relative to the root of the index, with forward slashes."""
+    sop_instance_uid: str | None
+    position_lps_mm: Vector3 | None = None
+    """Centre of the first pixel; None where the header does not tell."""
+    frame: int | None = None
+    """Index of the frame, counted from 0; None for a single-frame instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An instance (or frame) that shares the series' UID and is no slice of the volume."""
+
+    path: str
+    sop_instance_uid: str | None
+    reason: str
+    frame: int | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """Instances that belong together, and what is to become of them."""
+
+    series_id: str
+    """The SeriesInstanceUID; `_2`, `_3` ... where one UID holds several volumes; `no-uid-...` without one."""
+    series_instance_uid: str | None
+    study_instance_uid: str | None
+    patient_id: str | None
+    kind: Kind
+    instances: tuple[Instance, ...]
+    """By position along the normal, or by path where there is no geometry."""
+    left_out: tuple[LeftOut, ...]
+    geometry: SeriesGeometry | None
+    decision: Decision
+    """'convert' as it is, 'correct' as the reasons say (a setting allows it), or 'refuse'."""
+    reasons: tuple[str, ...]
+    """Codes of `ct_assets.reasons.series`: why it is refused, or what is corrected."""
+    warnings: tuple[str, ...]
+    frame_of_reference_uids: tuple[str, ...] = ()
+    split_by: tuple[str, ...] = ()
+    """The attributes that part it from other volumes under its UID."""
+
+
+def group(index: pl.DataFrame, settings: AuditSettings) -> list[Series]:
+    """Return the series of a header index, sorted by `series_id`; the order of its rows changes nothing.
+
+    The index is one of `dicom.index.scan`; where several are joined, pass them through
+    `dicom.index.with_content_digests` first, or instances that occur twice count as contradicting.
+    """
+    rows = index.filter(pl.col("is_dicom")).sort("path").to_dicts()
+    by_uid: dict[tuple[str, str, str], list[Row]] = {}
+    patients_of: dict[str, set[tuple[str, str]]] = {}
+    for row in rows:
+        uid = row["series_instance_uid"] or _stand_in_uid(row)
+        owner = (row["patient_id"] or "", row["study_instance_uid"] or "")
+        by_uid.setdefault((uid, *owner), []).append(row)
+        patients_of.setdefault(uid, set()).add(owner)
+    twice = _delivered_twice(rows)
+    found: list[Series] = []
+    for (uid, *_), members in sorted(by_uid.items()):
+        owners = patients_of[uid]
+        shared = ()
+        if len({patient for patient, _ in owners}) > 1:
+            shared = ("series_uid_of_two_patients",)
+        elif len(owners) > 1:
+            shared = ("series_uid_of_two_studies",)
+        found += _series_of_uid(uid, members, twice, shared, settings)
+    return _numbered(found)
+
+
+def _stand_in_uid(row: Row) -> str:
+    """Return a name for the instances of one study that have no SeriesInstanceUID."""
+    return f"no-uid-{digest_of([row['patient_id'], row['study_instance_uid'], row['modality']])[:16]}"
+
+
+def _delivered_twice(rows: list[Row]) -> dict[str, str]:
+    """Return path to reason for instances whose SOPInstanceUID occurs again.
+
+    Equal ones count once (the first by path); unequal ones contradict each other, and none of them wins.
+    """
+    by_uid: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["sop_instance_uid"]:
+            by_uid.setdefault(row["sop_instance_uid"], []).append(row)
+    reasons: dict[str, str] = {}
+    for members in by_uid.values():
+        if len(members) == 1:
+            continue
+        digests = {row["content_sha256"] for row in members}
+        if len(digests) == 1 and None not in digests:
+            reasons |= {row["path"]: "delivered_twice" for row in members[1:]}
+        else:
+            reasons |= {row["path"]: "contradicting_instances" for row in members}
+    return reasons
+
+
+def _series_of_uid(
+    uid: str, members: list[Row], twice: dict[str, str], shared: tuple[str, ...], settings: AuditSettings
+) -> list[Series]:
+    left_out = [
+        LeftOut(row["path"], row["sop_instance_uid"], twice[row["path"]])
+        for row in members
+        if row["path"] in twice
+    ]
+    rows = [row for row in members if row["path"] not in twice]
+    if not rows:
+        if all(left.reason == "delivered_twice" for left in left_out):
+            return []
+        return [_refused(uid, members, Kind.OTHER, ("contradicting_instances", *shared), left_out)]
+    contradicting = any(left.reason == "contradicting_instances" for left in left_out)
+    fatal = [*shared, *(["contradicting_instances"] if contradicting else []), *_missing_uids(members)]
+    by_kind: dict[Kind, list[Row]] = {}
+    for row in rows:
+        by_kind.setdefault(kind_of(row), []).append(row)
+    found: list[Series] = []
+    if slices := by_kind.pop(Kind.CT, []):
+        for kind, others in by_kind.items():
+            reason = "localizer" if kind is Kind.LOCALIZER else "not_a_ct_image"
+            left_out += [LeftOut(row["path"], row["sop_instance_uid"], reason) for row in others]
+        if Kind.LOCALIZER in by_kind and settings.localizer_inside == "refuse":
+            fatal.append("localizer_inside")
+        found += _volumes(uid, slices, fatal, left_out, settings)
+    else:
+        for kind, others in sorted(by_kind.items()):
+            found.append(_other(uid, others, kind, fatal, left_out))
+            left_out = []
+    return found
+
+
+def kind_of(row: Row) -> Kind:
+    """Tell what an instance is, by SOP class, modality and image type."""
+    sop_class, modality = row["sop_class_uid"], row["modality"]
+    if sop_class in SEGMENTATIONS or (not sop_class and modality == "SEG"):
+        return Kind.SEG
+    if sop_class == RT_STRUCTURE_SET or (not sop_class and modality == "RTSTRUCT"):
+        return Kind.RTSTRUCT
+    if sop_class in CT_IMAGES or (not sop_class and modality == "CT"):
+        types = [value.upper() for value in row["image_type"] or []]
+        is_localizer = any(word in value for value in types[2:] for word in LOCALIZER_WORDS)
+        return Kind.LOCALIZER if is_localizer else Kind.CT
+    return Kind.OTHER
+
+
+def _missing_uids(rows: list[Row]) -> list[str]:
+    names = ("study_instance_uid", "series_instance_uid", "sop_instance_uid", "sop_class_uid")
+    missing = [f"missing_{name}" for name in names if any(not row[name] for row in rows)]
+    return missing + (["missing_patient_id"] if any(not row["patient_id"] for row in rows) else [])
+
+
+def _volumes(
+    uid: str, rows: list[Row], fatal: list[str], left_out: list[LeftOut], settings: AuditSettings
+) -> list[Series]:
+    slices, without_place = slices_of_index.slices_of(rows)
+    left_out = left_out + [
+        LeftOut(one.path, one.sop_instance_uid, "no_place", one.frame) for one in without_place
+    ]
+    by_path = {row["path"]: row for row in rows}
+    parts = splitting.split(slices, settings)
+    found = []
+    for number, part in enumerate(parts):
+        members = [by_path[path] for path in sorted({one.path for one in part.slices})]
+        found.append(_volume(uid, part, members, fatal, left_out if number == 0 else [], settings))
+    return found
+
+
+def _volume(
+    uid: str, part: Part, rows: list[Row], fatal: list[str], left_out: list[LeftOut], settings: AuditSettings
+) -> Series:
+    left_out = list(left_out)
+    measured, slices = part.measured, list(part.slices)
+    faults = [*fatal, *_unfit_images(rows)]
+    corrections: list[str] = []
+    if "duplicate_positions" in measured.faults and _are_exact(measured, slices):
+        if settings.exact_duplicates == "correct":
+            dropped = {index for members in measured.duplicates for index in members[1:]}
+            left_out += [
+                LeftOut(
+                    slices[at].path,
+                    slices[at].sop_instance_uid,
+                    "exact_duplicate_positions",
+                    slices[at].frame,
+                )
+                for at in sorted(dropped)
+            ]
+            slices = [one for at, one in enumerate(slices) if at not in dropped]
+            measured = splitting.measure(slices, settings)
+            corrections.append("exact_duplicate_positions")
+        else:
+            faults.append("exact_duplicate_positions")
+    for fault in measured.faults:
+        if fault == "duplicate_positions" and "exact_duplicate_positions" in faults:
+            continue
+        if _may_be_corrected(fault, settings):
+            corrections.append(fault)
+        elif fault != "oblique_orientation" or settings.oblique == "refuse":
+            faults.append(fault)
+    decision: Decision = "refuse" if faults else "correct" if corrections else "convert"
+    first = rows[0]
+    return Series(
+        series_id=uid,
+        series_instance_uid=first["series_instance_uid"],
+        study_instance_uid=first["study_instance_uid"],
+        patient_id=first["patient_id"],
+        kind=Kind.CT,
+        instances=tuple(
+            Instance(
+                slices[at].path, slices[at].sop_instance_uid, slices[at].position_lps_mm, slices[at].frame
+            )
+            for at in measured.order
+        ),
+        left_out=tuple(sorted(left_out, key=lambda left: (left.path, left.frame or 0))),
+        geometry=measured.geometry,
+        decision=decision,
+        reasons=tuple(dict.fromkeys([*faults, *corrections])),
+        warnings=_warnings(slices, rows, measured, left_out, part),
+        frame_of_reference_uids=_distinct(rows, "frame_of_reference_uid"),
+        split_by=part.split_by,
+    )
+
+
+def _may_be_corrected(fault: str, settings: AuditSettings) -> bool:
+    allowed = {
+        "gantry_tilt": settings.tilt,
+        "uneven_spacing": settings.uneven_spacing,
+        "missing_slices": settings.missing_slices,
+    }
+    return allowed.get(fault) == "correct"
+
+
+def _are_exact(measured: Measured, slices: list[Slice]) -> bool:
+    """Tell whether all slices at one place have equal pixels and equal headers as far as they count."""
+    for members in measured.duplicates:
+        contents = {
+            (
+                slices[at].pixel_sha256,
+                slices[at].position,
+                slices[at].orientation,
+                slices[at].attributes["rescale"],
+                slices[at].attributes["transfer_syntax_uid"],
+            )
+            for at in members
+        }
+        if len(contents) > 1 or any(slices[at].pixel_sha256 is None for at in members):
+            return False
+    return True
+
+
+def _unfit_images(rows: list[Row]) -> list[str]:
+    """Return why these images are no CT in Hounsfield units, whatever their geometry."""
+    found = []
+    if any(row["modality"] not in ("CT", None) for row in rows):
+        found.append("modality_not_ct")
+    if any((row["samples_per_pixel"] or 1) != 1 for row in rows) or any(
+        (row["photometric_interpretation"] or "MONOCHROME2") not in ("MONOCHROME1", "MONOCHROME2")
+        for row in rows
+    ):
+        found.append("not_monochrome")
+    if any(row["has_pixel_data"] is False for row in rows):
+        found.append("no_pixel_data")
+    for problem in ("truncated_pixel_data", "pixel_data_length_mismatch", "unreadable_sequences"):
+        if any(problem in row["problems"] for row in rows):
+            found.append(problem)
+    return found
+
+
+def _warnings(
+    slices: list[Slice], rows: list[Row], measured: Measured, left_out: list[LeftOut], part: Part
+) -> tuple[str, ...]:
+    found = [f"split_by_{attribute}" for attribute in part.split_by]
+    several = {
+        "frame_of_reference_uid": "several_frames_of_reference",
+        "acquisition_number": "several_acquisitions",
+        "convolution_kernel": "several_kernels",
+        "image_type": "several_image_types",
+        "rescale": "several_rescales",
+        "reconstruction_diameter": "several_reconstruction_diameters",
+        "slice_thickness": "several_slice_thicknesses",
+    }
+    for attribute, code in several.items():
+        if len({one.attributes[attribute] for one in slices}) > 1:
+            found.append(code)
+    reasons = {left.reason for left in left_out}
+    found += [
+        f"{reason}_left_out" for reason in ("localizer", "not_a_ct_image", "no_place") if reason in reasons
+    ]
+    if "delivered_twice" in reasons:
+        found.append("delivered_twice")
+    if all(not one.attributes["frame_of_reference_uid"] for one in slices):
+        found.append("no_frame_of_reference")
+    if any(row["lossy_image_compression"] == "01" for row in rows):
+        found.append("lossy_compression")
+    if any((row["rescale_type"] or "HU") != "HU" for row in rows):
+        found.append("rescale_type_not_hu")
+    if geometry := measured.geometry:
+        if geometry.max_corner_error_mm > ROUNDED_MM and not measured.faults:
+            found.append("positions_rounded")
+        thickness = _usual(rows, "slice_thickness_mm")
+        if thickness and geometry.spacing_mm > thickness + THICKNESS_TOLERANCE_MM:
+            found.append("spacing_larger_than_thickness")
+        stated = _usual(rows, "spacing_between_slices_mm")
+        if stated and abs(abs(stated) - geometry.spacing_mm) > THICKNESS_TOLERANCE_MM and geometry.slices > 1:
+            found.append("spacing_tag_disagrees")
+        tilt = _usual(rows, "gantry_detector_tilt_deg")
+        if tilt is not None and abs(abs(tilt) - geometry.tilt_deg) > TILT_TAG_TOLERANCE_DEG:
+            found.append("tilt_tag_disagrees")
+    return tuple(found)
+
+
+def _usual(rows: list[Row], column: str) -> float | None:
+    """Return the value that most rows have, the least of several; None where none has one."""
+    counts = Counter(row[column] for row in rows if row[column] is not None)
+    return min(counts, key=lambda value: (-counts[value], value)) if counts else None
+
+
+def _other(uid: str, rows: list[Row], kind: Kind, fatal: list[str], left_out: list[LeftOut]) -> Series:
+    """Return a series that is no volume: a mask object (judged by its own audit), a localizer, anything."""
+    reasons = list(fatal)
+    if kind is Kind.LOCALIZER:
+        reasons.append("localizer")
+    elif kind is Kind.OTHER:
+        reasons.append("not_a_ct_image")
+    return _refused(uid, rows, kind, tuple(reasons), left_out)
+
+
+def _refused(
+    uid: str, rows: list[Row], kind: Kind, reasons: tuple[str, ...], left_out: list[LeftOut]
+) -> Series:
+    gone = {left.path for left in left_out}
+    return Series(
+        series_id=uid,
+        series_instance_uid=rows[0]["series_instance_uid"],
+        study_instance_uid=rows[0]["study_instance_uid"],
+        patient_id=rows[0]["patient_id"],
+        kind=kind,
+        instances=tuple(
+            Instance(row["path"], row["sop_instance_uid"]) for row in rows if row["path"] not in gone
+        ),
+        left_out=tuple(left_out),
+        geometry=None,
+        decision="refuse" if reasons else "convert",
+        reasons=tuple(dict.fromkeys(reasons)),
+        warnings=("delivered_twice",) if any(left.reason == "delivered_twice" for left in left_out) else (),
+        frame_of_reference_uids=_distinct(rows, "frame_of_reference_uid"),
+    )
+
+
+def _distinct(rows: list[Row], column: str) -> tuple[str, ...]:
+    return tuple(sorted({row[column] for row in rows if row[column]}))
+
+
+def _numbered(found: list[Series]) -> list[Series]:
+    """Give series of one UID numbers: the first keeps the UID, others get `_2`, `_3` ..."""
+    from dataclasses import replace
+
+    counts: Counter[str] = Counter()
+    numbered = []
+    for series in found:
+        counts[series.series_id] += 1
+        number = counts[series.series_id]
+        numbered.append(series if number == 1 else replace(series, series_id=f"{series.series_id}_{number}"))
+    return sorted(numbered, key=lambda series: series.series_id)
