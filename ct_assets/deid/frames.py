@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
-from pydicom.dataset import Dataset
-from pydicom.pixels import iter_pixels
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels.utils import iter_pixels
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
@@ -104,7 +104,7 @@ def image_pixel(dataset: Dataset) -> Dataset:
         if tag in dataset:
             item = dataset.get_item(Tag(tag))
             image.add(convert_raw_data_element(item) if isinstance(item, RawDataElement) else _copy(item))
-    image.file_meta = getattr(dataset, "file_meta", None)
+    image.file_meta = dataset.file_meta if hasattr(dataset, "file_meta") else FileMetaDataset()
     syntax = UID(transfer_syntax(dataset))
     image.set_original_encoding(syntax.is_implicit_VR, syntax.is_little_endian)
     return image

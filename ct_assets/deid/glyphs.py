@@ -6,87 +6,145 @@ scanner's point spread, and they do not stand in a row. Where the test finds a r
 `docs/decisions/0020-burned-in-text.md` gives its recall, its false alarms and its cost.
 """
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
 STROKE_SHARE = 0.12
 """A stroke differs from its surroundings by at least this share of the slice's range of stored values."""
-STROKE_CONTRAST = 100
-"""… and by at least so many stored values (about HU), so that noise in a slice of air is no stroke."""
+STROKE_CONTRAST = {"uint8": 20, "uint16": 100, "int16": 100}
+"""… and by at least so many stored values (about HU at 16 bit), so that noise in air is no stroke."""
 STROKE_WIDTH = 5
 """Structures that no square of this many pixels fits into are strokes."""
 CRISP_DROP = 0.75
 """Share of its contrast that a hard-edged stroke loses from one pixel to the next."""
 CRISP_SHARE = 0.5
 """Share of a letter's pixels that have such an edge."""
-GLYPHS_IN_A_ROW = 3
-"""Letters side by side from which a row counts."""
-GLYPH_HEIGHTS = (4, 40)
+LETTERS_IN_A_ROW = 3
+"""Letters side by side from which a row is looked at."""
+LETTER_HEIGHTS = (4, 40)
 """Heights of letters, in pixels."""
+LARGE_LETTER = 18
+"""Height from which letters are looked for at half the resolution too: their strokes are wide."""
+LETTER_WIDTH = 80
+"""Largest width: handwriting and some fonts join their letters."""
+TILE = (8, 16)
+"""Rows and columns of the tiles in which hard stroke pixels are counted."""
+HARD_PIXELS = 20
+"""Hard stroke pixels in two by two tiles below which no three letters stand there."""
 
 _SQUARE = np.ones((STROKE_WIDTH, STROKE_WIDTH), np.uint8)
 
 
-def longest_row(frame: np.ndarray) -> int:
-    """Return how many letter-like shapes stand side by side in `frame`, `(rows, columns)`, at most.
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Letter-like shapes side by side: where they stand, in pixels, and how many they are."""
 
-    Bright strokes, dark strokes, and the same at half the resolution for large letters.
+    column: int
+    row: int
+    width: int
+    height: int
+    letters: int
+
+
+def rows_of_letters(frame: np.ndarray) -> tuple[Row, ...]:
+    """Return the rows of at least `LETTERS_IN_A_ROW` letter-like shapes in `frame`, `(rows, columns)`.
+
+    Bright and dark strokes, and both again at half the resolution for large letters.
     """
-    stored = frame if frame.dtype in (np.uint8, np.uint16, np.int16) else _as_int16(frame)
+    stored = frame if frame.dtype.name in STROKE_CONTRAST else _as_int16(frame)
     spread = int(stored.max()) - int(stored.min())
-    contrast = max(STROKE_CONTRAST if stored.dtype != np.uint8 else 20, STROKE_SHARE * spread)
+    contrast = int(max(STROKE_CONTRAST[stored.dtype.name], STROKE_SHARE * spread))
     if spread < contrast:
-        return 0
-    return max(
-        _row(stored, cv2.MORPH_TOPHAT, contrast),
-        _row(stored, cv2.MORPH_BLACKHAT, contrast),
+        return ()
+    half = cv2.resize(stored, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return (
+        *_rows(stored, contrast, 1, LETTER_HEIGHTS[0]),
+        *_rows(half, contrast, 2, LARGE_LETTER // 2),
     )
 
 
-def has_letters(frame: np.ndarray) -> bool:
-    """Whether `frame` shows a row of letter-like shapes, so that it needs a reader."""
-    return longest_row(frame) >= GLYPHS_IN_A_ROW
+def _rows(stored: np.ndarray, contrast: int, scale: int, least: int) -> list[Row]:
+    found = []
+    for kind, sign in ((cv2.MORPH_TOPHAT, 1), (cv2.MORPH_BLACKHAT, -1)):
+        strokes = cv2.morphologyEx(stored, kind, _SQUARE)
+        thin = np.flatnonzero(
+            strokes.ravel() >= strokes.dtype.type(min(contrast, np.iinfo(strokes.dtype).max))
+        )
+        hard = thin[_has_hard_edge(stored, thin, strokes, sign)]
+        if _densest(hard, stored.shape) < HARD_PIXELS:
+            continue
+        letters = _letters(thin, hard, stored.shape, least)
+        found += [
+            Row(left * scale, top * scale, (right - left) * scale, (foot - top) * scale, count)
+            for left, top, right, foot, count in _side_by_side(letters)
+        ]
+    return found
 
 
-def _row(stored: np.ndarray, kind: int, contrast: float) -> int:
-    strokes = cv2.morphologyEx(stored, kind, _SQUARE)
-    thin = strokes >= contrast
-    if np.count_nonzero(thin) < 8 * GLYPHS_IN_A_ROW:
-        return 0
-    crisp = thin & (_steepest(stored, 1 if kind == cv2.MORPH_TOPHAT else -1) >= CRISP_DROP * strokes)
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(thin.astype(np.uint8), connectivity=8)
-    hard = np.bincount(labels[crisp], minlength=count)
-    glyphs = [
-        (int(left), int(top), int(width), int(height))
-        for (left, top, width, height, area), edge in zip(boxes[1:], hard[1:], strict=True)
-        if GLYPH_HEIGHTS[0] <= height <= GLYPH_HEIGHTS[1]
-        and width <= 2 * GLYPH_HEIGHTS[1]
-        and edge >= CRISP_SHARE * area
-    ]
-    return _side_by_side(sorted(glyphs))
+def _has_hard_edge(stored: np.ndarray, thin: np.ndarray, strokes: np.ndarray, sign: int) -> np.ndarray:
+    """Return which of the stroke pixels `thin` lose most of their contrast to one of four neighbours."""
+    values, last, columns = stored.ravel(), stored.size - 1, stored.shape[1]
+    here = values[thin].astype(np.int32)
+    steepest = np.full(len(thin), -1, np.int32)
+    for step in (-1, 1, -columns, columns):
+        beside = values[np.clip(thin + step, 0, last)].astype(np.int32)
+        np.maximum(steepest, sign * (here - beside), out=steepest)
+    return steepest >= CRISP_DROP * strokes.ravel()[thin]
 
 
-def _steepest(stored: np.ndarray, sign: int) -> np.ndarray:
-    """Return how far each pixel stands above (`sign` 1) or below (-1) the lowest of its four neighbours."""
-    padded = cv2.copyMakeBorder(stored, 1, 1, 1, 1, cv2.BORDER_REPLICATE).astype(np.int32)
-    middle = padded[1:-1, 1:-1]
-    neighbours = (padded[1:-1, :-2], padded[1:-1, 2:], padded[:-2, 1:-1], padded[2:, 1:-1])
-    return np.maximum.reduce([sign * (middle - neighbour) for neighbour in neighbours])
+def _densest(hard: np.ndarray, shape: tuple[int, ...]) -> int:
+    """Return the most hard stroke pixels that lie in any two by two tiles."""
+    down, across = shape[0] // TILE[0] + 2, shape[1] // TILE[1] + 2
+    row, column = np.divmod(hard, shape[1])
+    tiles = np.bincount((row // TILE[0]) * across + column // TILE[1], minlength=down * across)
+    tiles = tiles.reshape(down, across)
+    return int((tiles[1:, 1:] + tiles[:-1, 1:] + tiles[1:, :-1] + tiles[:-1, :-1]).max())
 
 
-def _side_by_side(glyphs: list[tuple[int, int, int, int]]) -> int:
-    """Return the length of the longest row of boxes (left, top, width, height) of like height and foot."""
-    best = 0
-    for index, (left, top, width, height) in enumerate(glyphs):
-        foot, right, row = top + height, left + width, 1
-        for next_left, next_top, next_width, next_height in glyphs[index + 1 :]:
+def _letters(
+    thin: np.ndarray, hard: np.ndarray, shape: tuple[int, ...], least: int
+) -> list[tuple[int, int, int, int]]:
+    """Return the boxes (left, top, right, foot) of connected strokes that have a letter's size and edges."""
+    mask = np.zeros(shape[0] * shape[1], np.uint8)
+    mask[thin] = 1
+    mask[hard] = 2
+    _, labels = cv2.connectedComponents(mask.reshape(shape[:2]), connectivity=8, ltype=cv2.CV_16U)
+    label = labels.ravel()[thin]
+    order = np.argsort(label, kind="stable")
+    starts = np.flatnonzero(np.diff(label[order], prepend=0))
+    row, column = np.divmod(thin[order], shape[1])
+    top, foot = np.minimum.reduceat(row, starts), np.maximum.reduceat(row, starts) + 1
+    left, right = np.minimum.reduceat(column, starts), np.maximum.reduceat(column, starts) + 1
+    edges = np.add.reduceat((mask[thin[order]] == 2).astype(np.int32), starts)
+    area = np.diff(starts, append=len(thin))
+    height, width = foot - top, right - left
+    letter = (height >= least) & (height <= LETTER_HEIGHTS[1]) & (width <= LETTER_WIDTH)
+    letter &= edges >= CRISP_SHARE * area
+    return sorted(tuple(box) for box in np.stack([left, top, right, foot], axis=1)[letter].tolist())
+
+
+def _side_by_side(letters: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int, int]]:
+    """Return boxes and lengths of rows of letters of like height on one line, the longest of each start."""
+    found: list[tuple[int, int, int, int, int]] = []
+    taken: set[int] = set()
+    for start, (left, top, right, foot) in enumerate(letters):
+        if start in taken:
+            continue
+        height, highest, members = foot - top, top, [start]
+        for index in range(start + 1, len(letters)):
+            next_left, next_top, next_right, next_foot = letters[index]
             if next_left - right > 1.5 * max(height, 8):
                 break
-            like = 0.6 * height <= next_height <= 1.6 * height
-            if next_left >= right - 2 and like and abs(next_top + next_height - foot) <= max(2, 0.2 * height):
-                row, right = row + 1, next_left + next_width
-        best = max(best, row)
-    return best
+            like = 0.6 * height <= next_foot - next_top <= 1.6 * height
+            if next_left >= right - 2 and like and abs(next_foot - foot) <= max(2, 0.2 * height):
+                members.append(index)
+                right, highest = next_right, min(highest, next_top)
+        if len(members) >= LETTERS_IN_A_ROW:
+            taken.update(members)
+            found.append((left, highest, right, foot, len(members)))
+    return found
 
 
 def _as_int16(frame: np.ndarray) -> np.ndarray:
