@@ -1,15 +1,13 @@
 """A fold's plan: how volumes become network input, decided by its training patients and settings alone.
 
-Belongs here: the value object `Plan`, its file and digest, the rules that turn a merged fingerprint into
-target spacing, intensities, crop and patch size. Does not: reading images (`learning.fingerprint`) or
-resampling them (`learning.fold_volumes`).
-
-The rules follow the published idea of a data fingerprint (Isensee et al., nnU-Net, Nature Methods 18, 2021),
-with one difference in kind: here the fingerprint is of the fold's training patients only.
+Belongs here: the value object `Plan`, its file and digest, and building it for a fold. Does not: reading images
+(`learning.fingerprint`), the rules from what was read to numbers (`learning.plan_rules`), or resampling
+(`learning.fold_volumes`).
 """
 
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +19,6 @@ from ct_assets.errors import UsageError
 from ct_assets.settings.base import Section
 from ct_assets.settings.folds import PlanSettings
 from ct_assets.settings.platform import Settings
-
-if TYPE_CHECKING:
-    from ct_assets.learning.fingerprint import Merged
 
 FORMAT = 1
 """Version of the file's layout; a reader refuses others."""
@@ -39,9 +34,9 @@ class Intensity(Section):
     lower_hu: float
     upper_hu: float
     subtract: float | None
-    """Null for `per_case`: each case's own mean of the clipped body voxels."""
+    """Null for `per_case`: each case's own mean of its voxels above -500 HU."""
     divide: float | None
-    """Null for `per_case`: each case's own standard deviation of the clipped body voxels."""
+    """Null for `per_case`: each case's own deviation of its voxels above -500 HU."""
     window: str | None = None
 
     def normalise(
@@ -186,6 +181,121 @@ class Plan(Section):
             return Plan.model_validate(content).sealed()
         except ValidationError as error:
             raise UsageError(f"{where}: {_explain(error)}") from None
+
+
+def build_plan(
+    manifest: pl.DataFrame,
+    fold: str,
+    root: Path,
+    store: Path,
+    settings: Settings | PlanSettings,
+    workers: int,
+    *,
+    header_factors: pl.DataFrame | None = None,
+) -> Plan:
+    """Build the plan of a fold (`0` to `k-1`, or `final` for all training patients) from its training cases.
+
+    No file, label or header of another patient is opened or looked at. `manifest` has `case_id, patient_id,
+    stage, site, split, fold, image, label` with paths relative to `root`; `header_factors` has `case_id` and a
+    column a factor. Cases whose files cannot be used are left out, with a warning. Raises `UsageError` where
+    the fold has no usable training case.
+    """
+    from ct_assets.learning import fingerprint, plan_rules
+
+    chosen = settings.plan if isinstance(settings, Settings) else settings
+    training = training_rows(manifest, fold).sort("case_id")
+    checked = fingerprint.check(training, root, store, workers)
+    usable = [one for one in checked if one.fingerprint is not None]
+    if not usable:
+        raise UsageError(f"fold {fold}: no usable training case; more patients or fewer folds are needed")
+    prints = [one.fingerprint for one in usable if one.fingerprint is not None]
+    merged = fingerprint.merge(prints)
+    kept = training.filter(pl.col("case_id").is_in([one.case.case_id for one in usable]))
+    headers = _header_counts(kept, header_factors)
+    spacing = plan_rules.target_spacing(merged, chosen)
+    intensity, warnings = plan_rules.intensity(merged, chosen)
+    shape = plan_rules.median_shape(merged, spacing)
+    if len(usable) < len(checked):
+        warnings = (*warnings, "training_case_left_out")
+    patients = sorted(set(kept["patient_id"]))
+    plan = Plan(
+        fold=fold,
+        training_patients=len(patients),
+        training_cases=kept.height,
+        training_patients_digest=files.digest_of(patients),
+        training_content_digest=files.digest_of([_content(kept, prints), headers]),
+        target_spacing_mm=spacing,
+        intensity=intensity,
+        crop=Crop(mode=chosen.crop, margin_mm=chosen.crop_margin_mm),
+        resampling=Resampling(image_order=chosen.image_order, outside_hu=chosen.outside_hu),
+        patch_size=plan_rules.patch_size(shape, chosen),
+        median_shape=shape,
+        statistics={
+            **merged.summary(),
+            "stages": _counts(kept, "stage"),
+            "sites": _counts(kept, "site"),
+            "headers": headers,
+        },
+        settings=chosen.model_dump(mode="json", exclude={"overrides"}),
+        warnings=warnings,
+    ).sealed()
+    if chosen.overrides is not None:
+        return plan.overridden_by(_overrides(chosen.overrides), str(chosen.overrides))
+    return plan
+
+
+def training_rows(manifest: pl.DataFrame, fold: str) -> pl.DataFrame:
+    """Return the manifest's rows that train in a fold: `split` train, and not validated by this fold."""
+    training = manifest.filter(pl.col("split") == "train")
+    if fold == FINAL:
+        return training
+    return training.filter((pl.col("fold").cast(pl.String) != fold) | pl.col("fold").is_null())
+
+
+def validation_rows(manifest: pl.DataFrame, fold: str) -> pl.DataFrame:
+    """Return the manifest's rows that a fold validates; none for the fold `final`."""
+    return manifest.filter((pl.col("split") == "train") & (pl.col("fold").cast(pl.String) == fold))
+
+
+def _content(kept: pl.DataFrame, prints: list[Any]) -> list[Any]:
+    """Return what identifies everything that was read of the training cases."""
+    columns = (_values(kept, name) for name in ("case_id", "patient_id", "stage", "site"))
+    return [
+        [*facts, one.image_digest, one.label_digest]
+        for facts, one in zip(zip(*columns, strict=True), prints, strict=True)
+    ]
+
+
+def _values(table: pl.DataFrame, name: str) -> list[Any]:
+    return table[name].to_list() if name in table.columns else [None] * table.height
+
+
+def _counts(table: pl.DataFrame, name: str) -> dict[str, int]:
+    """Count patients by a label; patients without one under an empty name."""
+    if name not in table.columns:
+        return {}
+    of_patient = table.unique("patient_id", keep="first", maintain_order=True)[name].to_list()
+    return dict(sorted(Counter("" if value is None else str(value) for value in of_patient).items()))
+
+
+def _header_counts(kept: pl.DataFrame, factors: pl.DataFrame | None) -> dict[str, dict[str, int]]:
+    if factors is None:
+        return {}
+    table = kept.select("case_id").join(factors, on="case_id", how="left", maintain_order="left")
+    return {
+        name: dict(sorted(Counter("" if value is None else str(value) for value in table[name]).items()))
+        for name in sorted(set(factors.columns) - {"case_id", "patient_id"})
+    }
+
+
+def _overrides(path: Path) -> dict[str, Any]:
+    try:
+        content = files.read_json(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: an object of plan fields is expected")
+    return content
 
 
 _FACTS = {
