@@ -99,6 +99,15 @@ class Layout:
         """The originals of one batch, its marker with them."""
         return self.raw / check_key(batch, "batch")
 
+    def superseded(self, batch: str, digest: str) -> Path:
+        """The originals of a delivery that a corrected one replaced (restricted)."""
+        return self.root / "raw/superseded" / check_key(batch, "batch") / check_key(digest, "digest")
+
+    @property
+    def deliveries(self) -> Path:
+        """A line a registration or replacement; names and digests only."""
+        return self.root / "audits/intake/deliveries.jsonl"
+
     # De-identification
 
     @property
@@ -123,7 +132,13 @@ class Layout:
     @property
     def restricted(self) -> tuple[Path, ...]:
         """Folders of mode 0700: originals, what may not be released, and the crosswalk."""
-        return (self.inbox, self.raw, self.root / "quarantine", self.root / "audits/uid")
+        return (
+            self.inbox,
+            self.raw,
+            self.root / "raw/superseded",
+            self.root / "quarantine",
+            self.root / "audits/uid",
+        )
 
     # Audits
 

@@ -1,3 +1,27 @@
 """Reason codes of arrival of batches: (code, meaning, what the user can do)."""
 
-REASONS: tuple[tuple[str, str, str], ...] = ()
+REASONS: tuple[tuple[str, str, str], ...] = (
+    (
+        "batch_without_marker",
+        "A folder in the inbox has no marker yet.",
+        "It is taken once it has not changed for intake.settle_seconds, or bring it in with `ct-assets ingest`.",
+    ),
+    (
+        "batch_name_refused",
+        "A folder in the inbox has a name that may not become a batch's.",
+        "Bring it in with `ct-assets ingest`, which gives an opaque name, or use letters, digits, '_' and '-'.",
+    ),
+    (
+        "marker_unreadable",
+        "The marker is no list of path, bytes and sha256.",
+        "Have the sender write it again, or remove it and let the folder settle.",
+    ),
+    (
+        "marker_leaves_folder",
+        "The marker lists a path outside its folder.",
+        "Have the sender write it again with paths relative to the batch.",
+    ),
+    ("file_not_delivered", "The marker lists a file that is not there.", "Deliver the batch again."),
+    ("file_not_listed", "A file is there that the marker does not list.", "Deliver the batch again."),
+    ("file_altered", "A file is not the one whose digest the marker gives.", "Deliver the batch again."),
+)

@@ -1,0 +1,355 @@
+"""Batches: how a delivery enters the inbox and from there the platform.
+
+Belongs here: ingesting a folder, finding what is complete, registering (verify, then move to the raw
+originals). A batch is known by an opaque name; its marker's digest tells one delivery from a corrected one.
+
+Every step is a rename, so that a killed process leaves a state that the next call goes on from:
+`inbox/.partial-*` (a copy under way) -> `inbox/<batch>` -> `raw/dicom_input/<batch>`; what a corrected
+delivery replaces goes to `raw/superseded/<batch>/<digest>` first. Each registration and each replacement
+leaves a line in `audits/intake/deliveries.jsonl` (`intake.deliveries`).
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import filelock
+
+from ct_assets import files, progress
+from ct_assets.errors import UsageError
+from ct_assets.intake import deliveries, markers
+from ct_assets.intake.markers import Marker, MarkerError
+from ct_assets.layout import Layout, check_key
+
+if TYPE_CHECKING:
+    from ct_assets.deid.key import SecretKey
+
+NAME_HEX_DIGITS = 16
+LOCK_TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class InboxBatch:
+    """A complete delivery that waits in the inbox."""
+
+    batch: str
+    marker_digest: str
+
+
+@dataclass(frozen=True)
+class RegisteredBatch:
+    """A delivery among the raw originals."""
+
+    batch: str
+    marker_digest: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A folder in the inbox that is no complete batch, and why; its name may be a patient's and is not told."""
+
+    reason: str
+    """Code of `ct_assets.reasons.intake`."""
+
+
+def ingest(drop: Path, layout: Layout, key: "SecretKey | None", name: str | None = None) -> str:
+    """Copy a folder into the inbox as one batch, with its marker, in one step to all onlookers.
+
+    Returns the batch's name: `name`, or a keyed digest of the file list (without a key a plain one), since
+    folder names of a hospital carry identities. A delivery that is there already, waiting or registered,
+    under whatever name, is not taken twice. An explicit `name` that is registered with other files is a
+    corrected delivery, and replaces the batch when it is registered.
+    Raises `UsageError` where the drop cannot be read whole, changes meanwhile, or does not fit on the disk.
+    """
+    if name is not None:
+        check_key(name, "--name")
+    _refuse_wrong_folder(drop, layout)
+    layout.make_restricted()
+    size = sum(found.state.st_size for found in markers.survey(drop))
+    files.require_space(layout.inbox, size, "the copy of the delivery")
+    with _locked(layout):
+        _clear_partial(layout)
+        partial = layout.inbox / ".partial-ingest"
+        try:
+            partial.mkdir(mode=0o700)
+            marker = markers.take(drop, "ingesting", copy_to=partial)
+            if known := _known_as(layout, marker.digest):
+                progress.say(f"this delivery is here already, as batch {known}: nothing was copied")
+                return known
+            batch = name or _opaque_name(marker, key)
+            marker.write(partial)
+            _put_into_inbox(layout, batch, partial)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    progress.say(
+        f"batch {batch}: {len(marker.entries)} files, {marker.bytes / 1e6:.1f} MB, waits in the inbox"
+    )
+    return batch
+
+
+def complete_batches(layout: Layout) -> list[InboxBatch]:
+    """Return the batches of the inbox that have a marker with a list, by name; only markers are read."""
+    complete = []
+    for folder in _inbox_folders(layout):
+        try:
+            marker = markers.read(folder) if _is_name(folder.name) else None
+        except MarkerError:
+            continue
+        if marker is not None:
+            complete.append(InboxBatch(folder.name, marker.digest))
+    return complete
+
+
+def incomplete(layout: Layout) -> list[Waiting]:
+    """Return why each other folder of the inbox is no complete batch, for people to look at."""
+    waiting = []
+    for folder in _inbox_folders(layout):
+        if not _is_name(folder.name):
+            waiting.append(Waiting("batch_name_refused"))
+            continue
+        try:
+            if markers.read(folder) is None:
+                waiting.append(Waiting("batch_without_marker"))
+        except MarkerError as error:
+            waiting.append(Waiting(error.code))
+    return waiting
+
+
+def settle(
+    layout: Layout, seen: Mapping[str, list[float]], *, now: float, settle_seconds: float
+) -> dict[str, list[float]]:
+    """Write the marker of folders that came without one and have stopped changing; return what still moves.
+
+    For senders that cannot write markers. A folder is complete when files, bytes and the newest change of
+    anything in it are the same as when it was first seen so, at an earlier call and at least
+    `settle_seconds` ago; one with an empty marker is complete at once. `seen` is what the last call
+    returned: digest of the folder's name to files, bytes, newest change, first seen.
+    """
+    moving: dict[str, list[float]] = {}
+    for folder in _inbox_folders(layout):
+        if not _is_name(folder.name) or not _lacks_marker(folder):
+            continue
+        mark = files.digest_of(folder.name)[:NAME_HEX_DIGITS]
+        state = _state(folder)
+        if state is None:
+            continue
+        before = list(seen.get(mark, ()))
+        same = before[:3] == state
+        if markers.is_touched(folder) or (same and now - before[3] >= settle_seconds):
+            try:
+                markers.take(folder, "digesting a settled delivery").write(folder)
+            except UsageError as error:
+                progress.say(f"a folder of the inbox waits: {error}")
+            continue
+        moving[mark] = [*state, before[3] if same else now]
+    return moving
+
+
+def settled_batches(layout: Layout, *, now: float, settle_seconds: float) -> list[InboxBatch]:
+    """Write the markers of folders in which nothing changed for `settle_seconds`; return all complete batches.
+
+    For a command that looks once: what counts is the newest inode change (ctime), which no copying tool
+    can set back, as it can the time of modification.
+    """
+    quiet = {}
+    for folder in _inbox_folders(layout):
+        state = _state(folder) if _is_name(folder.name) and _lacks_marker(folder) else None
+        if state is not None and now - state[2] >= settle_seconds:
+            quiet[files.digest_of(folder.name)[:NAME_HEX_DIGITS]] = [*state, state[2]]
+    settle(layout, quiet, now=now, settle_seconds=settle_seconds)
+    return complete_batches(layout)
+
+
+def register(layout: Layout, batch: str) -> RegisteredBatch:
+    """Verify a batch against its marker and move it to the raw originals; again for one registered before.
+
+    A batch in the inbox whose name is registered with another marker is a corrected delivery: the old
+    originals are moved aside (`raw/superseded`), never deleted. Raises `UsageError` where the batch is
+    neither in the inbox nor registered, or differs from its marker; it then stays where it is.
+    """
+    layout.make_restricted()
+    waiting, raw = layout.inbox_batch(batch), layout.raw_batch(batch)
+    with _locked(layout):
+        marker = _marker_of(waiting, batch)
+        if marker is None:
+            marker = _marker_of(raw, batch)
+            if marker is None:
+                raise UsageError(f"batch {batch}: not in the inbox with a marker, and not registered")
+            _verify(raw, marker, batch)
+        else:
+            _verify(waiting, marker, batch)
+            old = _marker_of(raw, batch)
+            if old is not None and old.digest == marker.digest:
+                shutil.rmtree(waiting)
+                progress.say(f"batch {batch} was delivered again, unchanged")
+            else:
+                if raw.exists():
+                    _set_aside(layout, batch, raw)
+                _move(waiting, raw)
+        _record(layout, batch, marker)
+    return RegisteredBatch(batch, marker.digest, len(marker.entries), marker.bytes)
+
+
+def registered_batches(layout: Layout) -> list[RegisteredBatch]:
+    """Return the registered batches by name; the files themselves are not looked at."""
+    registered = []
+    for folder in sorted(layout.raw.iterdir()) if layout.raw.is_dir() else []:
+        marker = None if folder.name.startswith(".") else _marker_of(folder, folder.name)
+        if marker is not None:
+            registered.append(RegisteredBatch(folder.name, marker.digest, len(marker.entries), marker.bytes))
+    return registered
+
+
+def marker_digest(layout: Layout, batch: str) -> str | None:
+    """Return the digest of the delivery that holds for a batch: the one waiting in the inbox, else the raw one."""
+    for folder in (layout.inbox_batch(batch), layout.raw_batch(batch)):
+        try:
+            marker = markers.read(folder)
+        except MarkerError:
+            continue
+        if marker is not None:
+            return marker.digest
+    return None
+
+
+def _refuse_wrong_folder(drop: Path, layout: Layout) -> None:
+    if not drop.is_dir():
+        what = "a file" if drop.exists() else "no such folder"
+        raise UsageError(f"{drop}: {what}; name the folder that holds the delivery")
+    inside, root = drop.resolve(), layout.root.resolve()
+    if inside == root or root.is_relative_to(inside):
+        raise UsageError(f"{drop}: holds the data root; name the folder that holds the delivery")
+    if any(inside.is_relative_to(folder.resolve()) for folder in (layout.inbox, layout.raw)):
+        raise UsageError(f"{drop}: lies in the platform already; name a folder outside it")
+
+
+def _known_as(layout: Layout, digest: str) -> str | None:
+    """Return the name under which a delivery waits or is registered."""
+    holding = {registered.batch: registered.marker_digest for registered in registered_batches(layout)}
+    holding |= {waiting.batch: waiting.marker_digest for waiting in complete_batches(layout)}
+    return next((batch for batch, held in holding.items() if held == digest), None)
+
+
+def _opaque_name(marker: Marker, key: "SecretKey | None") -> str:
+    digest = marker.digest if key is None else key.digest("batch name", marker.digest).hex()
+    return f"b{digest[:NAME_HEX_DIGITS]}"
+
+
+def _put_into_inbox(layout: Layout, batch: str, partial: Path) -> None:
+    target = layout.inbox_batch(batch)
+    if target.exists():
+        if _lacks_marker(target):
+            raise UsageError(
+                f"batch {batch}: a delivery of this name is just arriving; wait or use another --name"
+            )
+        # A correction of what nobody has registered yet: the older one is kept aside like any other.
+        _set_aside(layout, batch, target)
+    partial.rename(target)
+
+
+def _verify(folder: Path, marker: Marker, batch: str) -> None:
+    found = markers.differences(folder, marker, f"verifying {batch}")
+    if found:
+        counts = ", ".join(f"{count} x {code}" for code, count in sorted(found.items()))
+        raise UsageError(
+            f"batch {batch} is not what its marker says ({counts}): nothing was registered; deliver it again"
+        )
+
+
+def _record(layout: Layout, batch: str, marker: Marker) -> None:
+    """Note the registration, and before it each replacement that a killed registration did not come to note."""
+    noted = {
+        line["marker_digest"] for line in deliveries.read(layout) if line["event"] == deliveries.SUPERSEDED
+    }
+    aside = layout.superseded(batch, "x").parent
+    for folder in sorted(aside.iterdir()) if aside.is_dir() else []:
+        old = None if folder.name.startswith(".") else _marker_of(folder, batch)
+        if old is not None and old.digest not in noted:
+            deliveries.record(layout, deliveries.SUPERSEDED, batch, old)
+    deliveries.record(layout, deliveries.REGISTERED, batch, marker)
+
+
+def _set_aside(layout: Layout, batch: str, folder: Path) -> None:
+    """Move a replaced delivery to `raw/superseded/<batch>/<digest>`; one that is there already is equal."""
+    try:
+        marker = markers.read(folder)
+    except MarkerError:
+        marker = None
+    aside = layout.superseded(batch, marker.digest[:NAME_HEX_DIGITS] if marker else "unmarked")
+    if aside.exists():
+        shutil.rmtree(folder)
+    else:
+        _move(folder, aside)
+    deliveries.record(layout, deliveries.SUPERSEDED, batch, marker)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a folder in one step, also between file systems."""
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        source.rename(target)
+    except OSError:
+        partial = target.with_name(f".partial-{target.name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(source, partial, symlinks=True)
+        partial.rename(target)
+        shutil.rmtree(source)
+
+
+def _marker_of(folder: Path, batch: str) -> Marker | None:
+    try:
+        return markers.read(folder)
+    except MarkerError as error:
+        raise UsageError(f"batch {batch}: {error} ({error.code}); deliver it again") from None
+
+
+def _lacks_marker(folder: Path) -> bool:
+    try:
+        return markers.read(folder) is None
+    except MarkerError:
+        return False
+
+
+def _state(folder: Path) -> list[float] | None:
+    """Return files, bytes and the newest change of anything in a folder; None where it cannot be read."""
+    try:
+        states = [entry.stat(follow_symlinks=False) for entry in markers.walk(folder)]
+        newest = max([folder.stat().st_ctime, *(state.st_ctime for state in states)])
+    except OSError:
+        return None
+    return [float(len(states)), float(sum(state.st_size for state in states)), newest]
+
+
+def _inbox_folders(layout: Layout) -> list[Path]:
+    if not layout.inbox.is_dir():
+        return []
+    return sorted(
+        path
+        for path in layout.inbox.iterdir()
+        if not path.name.startswith(".") and path.is_dir() and not path.is_symlink()
+    )
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_key(name, "batch")
+    except UsageError:
+        return False
+    return True
+
+
+def _clear_partial(layout: Layout) -> None:
+    """Remove what a killed ingest left; called under the lock, so nobody else is copying."""
+    for left_over in layout.inbox.glob(".partial-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+
+
+@contextmanager
+def _locked(layout: Layout) -> Iterator[None]:
+    with filelock.FileLock(layout.inbox / ".lock", timeout=LOCK_TIMEOUT_S, mode=0o600):
+        yield
