@@ -45,6 +45,36 @@ def main() -> None:
 
 
 @app.command()
+def convert(dicom_dir: Path, output_dir: Path, workers: Workers = None, config: Config = None) -> None:
+    """Convert every CT series of a tree to NIfTI in Hounsfield units, with the masks that refer to it."""
+    from ct_assets.imaging.convert_tree import convert as convert_tree
+    from ct_assets.parallel import default_workers
+    from ct_assets.progress import Timings
+    from ct_assets.settings import load_settings
+
+    timings = Timings()
+    convert_tree(
+        dicom_dir, output_dir, load_settings(config), workers=workers or default_workers(), timings=timings
+    )
+    timings.write(output_dir)
+
+
+@app.command()
+def ingest(
+    drop_dir: Annotated[Path, typer.Argument(help="The folder that a hospital delivered.")],
+    name: Annotated[str | None, typer.Option("--name", help="The batch's name; default: an opaque one.")] = None,
+    config: Config = None,
+) -> None:
+    """Copy a delivered folder into the inbox as one batch, in one step, with its marker."""
+    from ct_assets.deid.key import SecretKey
+    from ct_assets.intake.batches import ingest as ingest_drop
+    from ct_assets.settings import load_settings
+
+    settings = load_settings(config)
+    print(ingest_drop(drop_dir, settings.layout, SecretKey.load(settings.deid.key_file), name))
+
+
+@app.command()
 def run(
     config: Config = None,
     until: Annotated[str | None, typer.Option("--until", help="Stop after this asset.")] = None,

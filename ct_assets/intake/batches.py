@@ -51,7 +51,7 @@ class RegisteredBatch:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A folder in the inbox that is no complete batch, and why; its name may be a patient's and is not told."""
+    """A folder in the inbox that is no complete batch; its name may be a patient's and is not told."""
 
     reason: str
     """Code of `ct_assets.reasons.intake`."""
@@ -151,7 +151,7 @@ def settle(
 
 
 def settled_batches(layout: Layout, *, now: float, settle_seconds: float) -> list[InboxBatch]:
-    """Write the markers of folders in which nothing changed for `settle_seconds`; return all complete batches.
+    """Write the markers of folders unchanged for `settle_seconds`; return all complete batches.
 
     For a command that looks once: what counts is the newest inode change (ctime), which no copying tool
     can set back, as it can the time of modification.
@@ -206,7 +206,7 @@ def registered_batches(layout: Layout) -> list[RegisteredBatch]:
 
 
 def marker_digest(layout: Layout, batch: str) -> str | None:
-    """Return the digest of the delivery that holds for a batch: the one waiting in the inbox, else the raw one."""
+    """Return the digest of the delivery that holds for a batch: the one in the inbox, else the raw one."""
     for folder in (layout.inbox_batch(batch), layout.raw_batch(batch)):
         try:
             marker = markers.read(folder)
@@ -244,9 +244,7 @@ def _put_into_inbox(layout: Layout, batch: str, partial: Path) -> None:
     target = layout.inbox_batch(batch)
     if target.exists():
         if _lacks_marker(target):
-            raise UsageError(
-                f"batch {batch}: a delivery of this name is just arriving; wait or use another --name"
-            )
+            raise UsageError(f"batch {batch}: one of this name is just arriving; wait or use another --name")
         # A correction of what nobody has registered yet: the older one is kept aside like any other.
         _set_aside(layout, batch, target)
     partial.rename(target)

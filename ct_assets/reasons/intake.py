@@ -4,12 +4,12 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     (
         "batch_without_marker",
         "A folder in the inbox has no marker yet.",
-        "It is taken once it has not changed for intake.settle_seconds, or bring it in with `ct-assets ingest`.",
+        "It is taken when unchanged for intake.settle_seconds; or bring it in with `ct-assets ingest`.",
     ),
     (
         "batch_name_refused",
         "A folder in the inbox has a name that may not become a batch's.",
-        "Bring it in with `ct-assets ingest`, which gives an opaque name, or use letters, digits, '_' and '-'.",
+        "Bring it in with `ct-assets ingest`, or name it with letters, digits, '_' and '-'.",
     ),
     (
         "marker_unreadable",
