@@ -235,6 +235,10 @@ class Layout:
         """The plan of one fold."""
         return self.fold(fold) / "plan.json"
 
+    def fold_volumes(self, fold: str) -> Path:
+        """The table of one fold's volumes in the store."""
+        return self.fold(fold) / "volumes.parquet"
+
     @property
     def final_train(self) -> Path:
         """Hard data for the last training."""

@@ -22,7 +22,18 @@ FLOORS = {
 }  # fmt: skip
 """A module imports from its own floor or from below, never from above."""
 
-HEAVY = {"torch", "monai", "lightning", "mlflow", "highdicom", "SimpleITK", "matplotlib", "sklearn", "scipy", "cv2"}
+HEAVY = {
+    "torch",
+    "monai",
+    "lightning",
+    "mlflow",
+    "highdicom",
+    "SimpleITK",
+    "matplotlib",
+    "sklearn",
+    "scipy",
+    "cv2",
+}
 
 
 def imported_modules(path: Path) -> set[str]:

@@ -122,10 +122,16 @@ def deidentify(
         "page": link(platform, paths.report),
     }
     yield recorder.result(
-        "deid_dicom", files.sha256_file(paths.audit), {**common, "folder": link(platform, paths.dicom)}, checks["deid_dicom"]
+        "deid_dicom",
+        files.sha256_file(paths.audit),
+        {**common, "folder": link(platform, paths.dicom)},
+        checks["deid_dicom"],
     )
     yield recorder.result(
-        "deid_audit", files.sha256_file(paths.audit), {**common, "file": link(platform, paths.audit)}, checks["deid_audit"]
+        "deid_audit",
+        files.sha256_file(paths.audit),
+        {**common, "file": link(platform, paths.audit)},
+        checks["deid_audit"],
     )
     yield recorder.result(
         "uid_map",
@@ -133,5 +139,3 @@ def deidentify(
         {"unresolved_references": summary.dangling_references, "patients": summary.patients},
         checks["uid_map"],
     )
-
-

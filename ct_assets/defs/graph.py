@@ -66,26 +66,95 @@ TABLE = frozenset({"parquet", "polars"})
 GRAPH: dict[str, Node] = {
     "dicom_batch": Node("intake", "batch", (), external=_marker, kinds=DICOM, automated=False),
     "deid_dicom": Node("deid", "batch", ("dicom_batch",), external=_profile, kinds=DICOM, automated=False),
-    "deid_audit": Node("deid", "batch", ("dicom_batch",), external=_profile, kinds=frozenset({"json"}), automated=False),
+    "deid_audit": Node(
+        "deid", "batch", ("dicom_batch",), external=_profile, kinds=frozenset({"json"}), automated=False
+    ),
     "uid_map": Node("deid", "batch", ("dicom_batch",), external=_profile, kinds=TABLE, automated=False),
     "metadata_audit": Node("audits", "batch", ("deid_dicom", "deid_audit"), kinds=TABLE),
-    "ct_prepro_audit": Node("audits", None, ("metadata_audit",), ("audit",), kinds=frozenset({"json", "parquet"})),
+    "ct_prepro_audit": Node(
+        "audits", None, ("metadata_audit",), ("audit",), kinds=frozenset({"json", "parquet"})
+    ),
     "labels": Node("cohort", None, ("uid_map",), ("labels",), _labels_csv, TABLE),
-    "eligibility": Node("cohort", None, ("labels", "ct_prepro_audit"), ("eligibility",), _query, frozenset({"sql", "duckdb"})),
+    "eligibility": Node(
+        "cohort", None, ("labels", "ct_prepro_audit"), ("eligibility",), _query, frozenset({"sql", "duckdb"})
+    ),
     "splits": Node("cohort", None, ("eligibility", "labels", "ct_prepro_audit"), ("splits",), kinds=TABLE),
-    "cohort_manifest": Node("cohort", None, ("eligibility", "splits", "labels", "ct_prepro_audit"), ("conversion",), kinds=TABLE),
-    "nifti_cohort": Node("volumes", None, ("cohort_manifest", "metadata_audit"), ("conversion", "audit"), kinds=frozenset({"nifti"})),
-    "fold_plan": Node("folds", "fold", ("nifti_cohort", "cohort_manifest"), ("plan",), kinds=frozenset({"json"})),
+    "cohort_manifest": Node(
+        "cohort", None, ("eligibility", "splits", "labels", "ct_prepro_audit"), ("conversion",), kinds=TABLE
+    ),
+    "nifti_cohort": Node(
+        "volumes",
+        None,
+        ("cohort_manifest", "metadata_audit"),
+        ("conversion", "audit"),
+        kinds=frozenset({"nifti"}),
+    ),
+    "fold_plan": Node(
+        "folds", "fold", ("nifti_cohort", "cohort_manifest"), ("plan",), kinds=frozenset({"json"})
+    ),
     "fold_volumes": Node("folds", "fold", ("fold_plan", "nifti_cohort"), kinds=frozenset({"blosc2"})),
-    "split_drift": Node("folds", "fold", ("cohort_manifest", "ct_prepro_audit", "nifti_cohort"), ("drift",), kinds=frozenset({"html"})),
-    "fold_model": Node("training", "experiment_fold", ("fold_volumes", "fold_plan"), kinds=frozenset({"pytorch", "mlflow"}), automated=False),
-    "fold_predictions": Node("training", "experiment_fold", ("fold_model", "fold_volumes"), kinds=frozenset({"pytorch"}), automated=False),
-    "cv_report": Node("evaluation", "experiment", ("fold_predictions",), kinds=frozenset({"html"}), automated=False),
-    "final_train_set": Node("evaluation", "experiment", ("nifti_cohort", "cohort_manifest"), ("plan",), kinds=frozenset({"nifti"}), automated=False),
-    "final_test_set": Node("evaluation", "experiment", ("final_train_set", "nifti_cohort"), kinds=frozenset({"nifti"}), automated=False),
-    "final_model": Node("evaluation", "experiment", ("cv_report", "fold_model", "final_train_set"), kinds=frozenset({"pytorch", "mlflow"}), automated=False),
-    "test_report": Node("evaluation", "experiment", ("final_model", "final_test_set"), kinds=frozenset({"html"}), automated=False),
-    "derived_set": Node("derived", "derived", ("nifti_cohort", "cohort_manifest"), ("plan",), _derived, frozenset({"nifti"}), automated=False),
+    "split_drift": Node(
+        "folds",
+        "fold",
+        ("cohort_manifest", "ct_prepro_audit", "nifti_cohort"),
+        ("drift",),
+        kinds=frozenset({"html"}),
+    ),
+    "fold_model": Node(
+        "training",
+        "experiment_fold",
+        ("fold_volumes", "fold_plan"),
+        kinds=frozenset({"pytorch", "mlflow"}),
+        automated=False,
+    ),
+    "fold_predictions": Node(
+        "training",
+        "experiment_fold",
+        ("fold_model", "fold_volumes"),
+        kinds=frozenset({"pytorch"}),
+        automated=False,
+    ),
+    "cv_report": Node(
+        "evaluation", "experiment", ("fold_predictions",), kinds=frozenset({"html"}), automated=False
+    ),
+    "final_train_set": Node(
+        "evaluation",
+        "experiment",
+        ("nifti_cohort", "cohort_manifest"),
+        ("plan",),
+        kinds=frozenset({"nifti"}),
+        automated=False,
+    ),
+    "final_test_set": Node(
+        "evaluation",
+        "experiment",
+        ("final_train_set", "nifti_cohort"),
+        kinds=frozenset({"nifti"}),
+        automated=False,
+    ),
+    "final_model": Node(
+        "evaluation",
+        "experiment",
+        ("cv_report", "fold_model", "final_train_set"),
+        kinds=frozenset({"pytorch", "mlflow"}),
+        automated=False,
+    ),
+    "test_report": Node(
+        "evaluation",
+        "experiment",
+        ("final_model", "final_test_set"),
+        kinds=frozenset({"html"}),
+        automated=False,
+    ),
+    "derived_set": Node(
+        "derived",
+        "derived",
+        ("nifti_cohort", "cohort_manifest"),
+        ("plan",),
+        _derived,
+        frozenset({"nifti"}),
+        automated=False,
+    ),
 }
 
 TRAINING_DOOR = ("fold_volumes", "split_drift")
@@ -107,4 +176,6 @@ def asset_arguments(name: str) -> dict[str, Any]:
 
 
 def _dep(upstream: str, node: Node) -> dg.AssetDep:
-    return dg.AssetDep(upstream, partition_mapping=partitions.mapping(GRAPH[upstream].partition, node.partition))
+    return dg.AssetDep(
+        upstream, partition_mapping=partitions.mapping(GRAPH[upstream].partition, node.partition)
+    )

@@ -35,5 +35,9 @@ def dicom_batch(
             "megabytes": round(registered.bytes / 1e6, 1),
             "folder": link(platform, platform.layout.raw_batch(context.partition_key)),
         },
-        [dg.AssetCheckResult(check_name="complete_and_unaltered", passed=True, metadata={"files": registered.files})],
+        [
+            dg.AssetCheckResult(
+                check_name="complete_and_unaltered", passed=True, metadata={"files": registered.files}
+            )
+        ],
     )

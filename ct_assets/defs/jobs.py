@@ -24,7 +24,9 @@ cohort_refresh_job = dg.define_asset_job(
     dg.AssetSelection.assets(*(name for name, node in GRAPH.items() if node.partition is None)),
     description="Audit, judge and convert the cohort as it is now.",
 )
-fold_job = dg.define_asset_job("folds", _of_groups("folds"), description="Plan, volumes and drift of one fold.")
+fold_job = dg.define_asset_job(
+    "folds", _of_groups("folds"), description="Plan, volumes and drift of one fold."
+)
 cross_validation_job = dg.define_asset_job(
     "cross_validation", _of_groups("training"), description="Train and predict one fold of one experiment."
 )
@@ -45,7 +47,9 @@ def verify_released_files(context: dg.OpExecutionContext, platform: dg.ResourceP
     for fault in faults:
         context.log.error(f"{fault.batch}: {fault.kind}: {fault.path}")
     if faults:
-        raise dg.Failure(description=f"{len(faults)} released files do not match the audit", allow_retries=False)
+        raise dg.Failure(
+            description=f"{len(faults)} released files do not match the audit", allow_retries=False
+        )
 
 
 @dg.job(name="verify", description="Hold the store of released files against the audit.")

@@ -23,7 +23,10 @@ def run_platform(settings: Settings, until: str | None = None, training: Path | 
     config = load_training_config(training) if training else None
     with open_instance(settings.layout) as instance:
         pipeline = Pipeline(settings, instance)
-        _ = pipeline.platform.key, pipeline.platform.profile  # what is wrong with them is told before any work
+        _ = (
+            pipeline.platform.key,
+            pipeline.platform.profile,
+        )  # what is wrong with them is told before any work
         run_to_the_door(pipeline, until)
         if config is not None and not pipeline.outcome.failed:
             _train_and_judge(pipeline, config, config.experiment)
@@ -49,7 +52,9 @@ def train(settings: Settings, experiment: str | None, fold: str | None) -> None:
     pipeline.outcome.raise_failures()
 
 
-def steer(settings: Settings, experiment: str | None, fold: str | None, wish: Literal["pause", "stop"]) -> None:
+def steer(
+    settings: Settings, experiment: str | None, fold: str | None, wish: Literal["pause", "stop"]
+) -> None:
     """Ask running trainings to write a checkpoint and wait, or end."""
     from ct_assets.learning import control
 

@@ -71,7 +71,9 @@ class Pipeline:
         All of `names` have the same kind of partition. What stands behind a failed piece is left for the
         next run; other partitions go on.
         """
-        for key in keys if keys is not None else provenance.partition_keys(self.instance, self.platform, names[0]):
+        for key in (
+            keys if keys is not None else provenance.partition_keys(self.instance, self.platform, names[0])
+        ):
             stale = self._stale(names, key)
             if stale:
                 self._run(stale, key)
@@ -106,7 +108,11 @@ class Pipeline:
             instance=self.instance,
             raise_on_error=False,
         )
-        made = [event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key]
+        made = [
+            event.asset_key.to_user_string()
+            for event in result.get_asset_materialization_events()
+            if event.asset_key
+        ]
         self.outcome.made += [(name, key) for name in made]
         if not result.success:
             self.outcome.cohort_failed |= key is None
@@ -138,7 +144,11 @@ def run_to_the_door(pipeline: Pipeline, until: str | None = None) -> None:
     wanted = _upstream_of(until) if until else set(GRAPH)
     pipeline.refresh([name for name in batch_assets() if name in wanted])
     for kind in (None, "fold"):
-        names = [name for name, node in GRAPH.items() if node.partition == kind and node.automated and name in wanted]
+        names = [
+            name
+            for name, node in GRAPH.items()
+            if node.partition == kind and node.automated and name in wanted
+        ]
         if names and _has_inputs(pipeline, kind):
             pipeline.refresh(names)
 

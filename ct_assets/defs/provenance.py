@@ -18,13 +18,19 @@ def input_digest(instance: dg.DagsterInstance, platform: Platform, name: str, pa
     """Return the digest of everything that decides the asset's content now."""
     node = GRAPH[name]
     upstream = {
-        dep: {str(key): data_version(instance, dep, key) for key in _upstream(instance, platform, dep, name, partition)}
+        dep: {
+            str(key): data_version(instance, dep, key)
+            for key in _upstream(instance, platform, dep, name, partition)
+        }
         for dep in node.deps
     }
     return files.digest_of(
         {
             "code_version": node.code_version,
-            "settings": {section: getattr(platform.settings, section).model_dump(mode="json") for section in node.sections},
+            "settings": {
+                section: getattr(platform.settings, section).model_dump(mode="json")
+                for section in node.sections
+            },
             "external": None if node.external is None else node.external(platform, partition),
             "upstream": upstream,
         }

@@ -19,6 +19,8 @@ from ct_assets.defs.platform import Platform
 from ct_assets.errors import SafetyError, UsageError
 
 PREVIEW_ROWS = 10
+IDENTITY_COLUMNS = ("patient_id", "_uid", "path", "digest", "sha256", "image", "label")
+"""Columns whose names end so stay out of previews: Dagster's database outlives a patient who withdraws."""
 
 
 @contextmanager
@@ -61,10 +63,13 @@ class Recorder:
 
 
 def table_metadata(table: pl.DataFrame) -> dict[str, Any]:
-    """Return rows, column schema and a preview of a table that holds nothing restricted."""
+    """Return rows, column schema and a preview without identities of a table that holds nothing restricted."""
     columns = [dg.TableColumn(column, str(dtype)) for column, dtype in table.schema.items()]
-    preview = table.head(PREVIEW_ROWS)
-    records = [dg.TableRecord({key: _cell(value) for key, value in row.items()}) for row in preview.to_dicts()]
+    shown = [column for column in table.columns if not column.endswith(IDENTITY_COLUMNS)]
+    preview = table.select(shown).head(PREVIEW_ROWS)
+    records = [
+        dg.TableRecord({key: _cell(value) for key, value in row.items()}) for row in preview.to_dicts()
+    ]
     return {
         "dagster/row_count": table.height,
         "dagster/column_schema": dg.TableSchema(columns=columns),

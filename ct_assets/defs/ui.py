@@ -29,7 +29,11 @@ def serve(settings: Settings, config: Path | None, port: int) -> None:
 
     platform = Platform(settings)
     _ = platform.key  # a missing or foreign key is told here, not in the first run
-    environment = {**os.environ, "DAGSTER_HOME": str(prepare_home(settings.layout)), "DAGSTER_DISABLE_TELEMETRY": "1"}
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(prepare_home(settings.layout)),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+    }
     if config is not None:
         environment["CT_ASSETS_CONFIG"] = str(config.resolve())
     workspace = str(PROJECT_ROOT / "workspace.yaml")
@@ -45,7 +49,9 @@ def serve(settings: Settings, config: Path | None, port: int) -> None:
         while True:
             for name, process in processes.items():
                 if process.poll() is not None:
-                    raise UsageError(f"the {name} ended with code {process.returncode}; its lines above say why")
+                    raise UsageError(
+                        f"the {name} ended with code {process.returncode}; its lines above say why"
+                    )
             time.sleep(0.5)
     except KeyboardInterrupt:
         progress.say("stopping")

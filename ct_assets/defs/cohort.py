@@ -1,0 +1,243 @@
+"""Cohort assets: labels, eligibility, splits, manifest. Wiring only; the rules are in `ct_assets.cohort`."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import polars as pl
+
+from ct_assets import files, tables
+from ct_assets.defs.folds import read_manifest
+from ct_assets.defs.graph import asset_arguments
+from ct_assets.defs.platform import Platform
+from ct_assets.defs.stage import Recorder, counts, link, running, table_metadata
+from ct_assets.layout import Layout
+
+
+@dg.asset(**asset_arguments("labels"))
+def labels(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+    """The clinic's labels keyed by pseudonym; every row of the table is used or reported, none guessed."""
+    from ct_assets.cohort.labels import build
+    from ct_assets.tables.cohort import LabelReport, Labels
+
+    recorder = Recorder(context, platform)
+    layout = platform.layout
+    with running(context):
+        table, report = build(platform.settings.labels, platform.key, read_patient_maps(layout))
+        tables.write_table(layout.labels, table, Labels)
+        tables.write_table(layout.label_report, report, LabelReport, mode=0o600)
+    return recorder.result(
+        "labels",
+        files.sha256_file(layout.labels),
+        {
+            "patients": table.height,
+            "rows_reported": report.height,
+            "reasons": counts(_by_code(report, "reasons")),
+            **table_metadata(table),
+        },
+    )
+
+
+@dg.asset(**asset_arguments("eligibility"))
+def eligibility(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """Who may enter the cohort: each condition of `eligibility.sql` met or not met, and why not."""
+    from ct_assets.cohort.eligibility import judge, write
+    from ct_assets.tables.audits import MaskAudit, PatientAudit, SeriesAudit
+    from ct_assets.tables.cohort import LabelReport, Labels
+
+    recorder = Recorder(context, platform)
+    layout = platform.layout
+    with running(context):
+        judged = judge(
+            {
+                "labels": tables.read_table(layout.labels, Labels),
+                "label_report": tables.read_table(layout.label_report, LabelReport),
+                "patients": tables.read_table(layout.ct_prepro_dir / "patients.parquet", PatientAudit),
+                "series": tables.read_table(layout.ct_prepro_dir / "series.parquet", SeriesAudit),
+                "masks": tables.read_table(layout.ct_prepro_dir / "masks.parquet", MaskAudit),
+            },
+            platform.settings.eligibility,
+        )
+        write(judged, layout)
+    return recorder.result(
+        "eligibility",
+        files.sha256_file(layout.eligibility),
+        {
+            "eligible": int(judged["is_eligible"].sum()),
+            "excluded": int((~judged["is_eligible"]).sum()),
+            "reasons": counts(_by_code(judged, "reasons")),
+            **table_metadata(judged),
+            "excluded_list": link(platform, layout.excluded),
+        },
+    )
+
+
+@dg.asset(**asset_arguments("splits"))
+def splits(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
+    """The append-only ledger: who is tested, which fold validates whom; nobody ever moves."""
+    from ct_assets.cohort.manifest import patients_to_split
+    from ct_assets.cohort.splits import extend
+    from ct_assets.tables.cohort import Eligibility, Labels, SplitLedger
+
+    recorder = Recorder(context, platform)
+    layout = platform.layout
+    with running(context):
+        eligible = tables.read_table(layout.eligibility, Eligibility)
+        ledger = tables.read_table(layout.splits, SplitLedger) if layout.splits.exists() else None
+        patients = patients_to_split(eligible, tables.read_table(layout.labels, Labels))
+        extended = extend(ledger, patients, platform.settings.splits, datetime.now(UTC))
+        if ledger is None or extended.height > ledger.height:
+            tables.write_table(layout.splits, extended, SplitLedger)
+    before = 0 if ledger is None else ledger.height
+    return recorder.result(
+        "splits",
+        files.digest_of(extended["row_digest"].to_list()),
+        {
+            "patients": extended.height,
+            "added": extended.height - before,
+            "sizes": counts(
+                {
+                    f"{split} {fold if fold is not None else ''}".strip(): size
+                    for split, fold, size in extended.group_by("split", "fold").len().iter_rows()
+                }
+            ),
+        },
+    )
+
+
+@dg.asset_check(
+    asset="splits",
+    blocking=True,
+    description="No patient, study, frame of reference or pixel digest stands in two splits.",
+)
+def no_patient_in_two_splits(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+    """Look for identities on both sides of a split."""
+    from ct_assets.cohort.metadata_audit import read_cohort
+    from ct_assets.cohort.splits_checks import leakage
+    from ct_assets.tables.cohort import SplitLedger
+
+    ledger = tables.read_table(platform.layout.splits, SplitLedger)
+    findings = leakage(ledger, read_cohort(platform.layout))
+    return dg.AssetCheckResult(passed=findings.is_empty(), metadata={"kinds": sorted(set(findings["kind"]))})
+
+
+@dg.asset_check(asset="splits", blocking=True, description="The ledger was only ever added to.")
+def ledger_was_not_rewritten(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+    """Hold the chain of row digests."""
+    from ct_assets.cohort.splits_checks import broken_rows
+    from ct_assets.tables.cohort import SplitLedger
+
+    broken = broken_rows(tables.read_table(platform.layout.splits, SplitLedger))
+    return dg.AssetCheckResult(passed=not broken, metadata={"broken_rows": broken})
+
+
+@dg.asset_check(
+    asset="splits", description="Every training part holds every class, and the folds asked for are possible."
+)
+def splits_are_workable(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+    """Warn of training parts without a class, of too few patients, of corrected labels."""
+    from ct_assets.cohort.splits_checks import warnings
+    from ct_assets.tables.cohort import Labels, SplitLedger
+
+    layout = platform.layout
+    found = warnings(
+        tables.read_table(layout.splits, SplitLedger),
+        tables.read_table(layout.labels, Labels),
+        platform.settings.splits,
+    )
+    return dg.AssetCheckResult(
+        passed=not found, severity=dg.AssetCheckSeverity.WARN, metadata={"warnings": found}
+    )
+
+
+@dg.asset(**asset_arguments("cohort_manifest"))
+def cohort_manifest(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """The cases that training may use: eligible patients with their case number, split, image and mask."""
+    from ct_assets.cohort.manifest import build, write
+    from ct_assets.tables.audits import MaskAudit, PatientAudit, SeriesAudit
+    from ct_assets.tables.cohort import Eligibility, Labels, SplitLedger
+
+    recorder = Recorder(context, platform)
+    layout = platform.layout
+    with running(context):
+        built = build(
+            eligibility=tables.read_table(layout.eligibility, Eligibility),
+            labels=tables.read_table(layout.labels, Labels),
+            splits=tables.read_table(layout.splits, SplitLedger),
+            patients=tables.read_table(layout.ct_prepro_dir / "patients.parquet", PatientAudit),
+            series=tables.read_table(layout.ct_prepro_dir / "series.parquet", SeriesAudit),
+            masks=tables.read_table(layout.ct_prepro_dir / "masks.parquet", MaskAudit),
+            layout=layout,
+        )
+        write(built, layout)
+    manifest = built.manifest
+    return recorder.result(
+        "cohort_manifest",
+        files.sha256_file(layout.cohort_manifest),
+        {
+            "cases": manifest.height,
+            "splits": counts(dict(manifest.group_by("split").len().iter_rows())),
+            "stages": counts(
+                {str(stage): size for stage, size in manifest.group_by("stage").len().iter_rows()}
+            ),
+            **table_metadata(manifest),
+        },
+    )
+
+
+@dg.asset_check(
+    asset="cohort_manifest",
+    blocking=True,
+    description="Manifest and eligibility agree, case numbers never changed, no patient stands in two splits.",
+)
+def manifest_is_consistent(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+    """Hold the manifest against eligibility, ledger and case numbers."""
+    from ct_assets.tables.cohort import CaseNumbers, Eligibility, SplitLedger
+
+    layout = platform.layout
+    manifest = read_manifest(platform)
+    eligible = tables.read_table(layout.eligibility, Eligibility).filter("is_eligible")
+    numbers = tables.read_table(layout.case_numbers, CaseNumbers)
+    ledger = tables.read_table(layout.splits, SplitLedger)
+    faults = {
+        "not eligible": manifest.join(eligible, on="patient_id", how="anti").height,
+        "eligible, not in the manifest": eligible.join(manifest, on="patient_id", how="anti").height,
+        "other case number": manifest.join(numbers, on=["patient_id", "case_id"], how="anti").height,
+        "other split": manifest.join(ledger, on=["patient_id", "split"], how="anti").height,
+        "two splits": int(
+            (manifest.group_by("patient_id").agg(pl.col("split").n_unique())["split"] > 1).sum()
+        ),
+    }
+    return dg.AssetCheckResult(passed=not any(faults.values()), metadata={"faults": counts(faults)})
+
+
+@dg.asset_check(
+    asset="ct_prepro_audit",
+    description="References that no batch resolves: judged over the cohort, since CT and SEG may come apart.",
+)
+def references_resolve_over_the_cohort(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+    """Warn of mask objects whose series no batch delivered."""
+    from ct_assets.tables.audits import MaskAudit
+
+    masks = tables.read_table(platform.layout.ct_prepro_dir / "masks.parquet", MaskAudit)
+    dangling = masks.filter(~pl.col("has_referenced_series")).height
+    return dg.AssetCheckResult(
+        passed=dangling == 0, severity=dg.AssetCheckSeverity.WARN, metadata={"unresolved": dangling}
+    )
+
+
+def read_patient_maps(layout: Layout) -> pl.DataFrame:
+    """Return the patient maps of all batches (restricted): who has which pseudonym."""
+    from ct_assets.tables.deid import PatientMap
+
+    found = sorted((layout.root / "audits/uid").glob("*/patient_map.parquet"))
+    maps = [tables.read_table(path, PatientMap) for path in found]
+    joined = pl.concat(maps).unique(maintain_order=True) if maps else tables.frame([], PatientMap)
+    return joined.sort(["new_patient_id", "old_patient_id"])
+
+
+def _by_code(table: pl.DataFrame, column: str) -> dict[str, int]:
+    return dict(table.select(pl.col(column).explode()).drop_nulls().to_series().value_counts().iter_rows())

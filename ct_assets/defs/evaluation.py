@@ -1,0 +1,171 @@
+"""Evaluation assets: report over the folds, final sets, final model, the one test. Wiring only."""
+
+import dagster as dg
+
+from ct_assets import files
+from ct_assets.defs.folds import read_manifest
+from ct_assets.defs.graph import TRAINING_POOL, asset_arguments
+from ct_assets.defs.platform import Platform
+from ct_assets.defs.stage import Recorder, link, running
+from ct_assets.defs.training import settle_experiment
+
+
+@dg.asset(**asset_arguments("cv_report"))
+def cv_report(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """Out-of-fold figures with intervals, baselines beside them; calibration and thresholds fitted and frozen."""
+    from ct_assets.learning.evaluate import cv_report as report
+
+    layout, experiment = platform.layout, context.partition_key
+    recorder = Recorder(context, platform)
+    with running(context):
+        result = report(
+            settle_experiment(platform, experiment, None),
+            experiment=experiment,
+            manifest=read_manifest(platform),
+            layout=layout,
+            stages=platform.settings.labels.stages,
+        )
+    return recorder.result(
+        "cv_report",
+        files.digest_of(result.figures),
+        {
+            **result.headline,
+            "page": link(platform, result.page),
+            "figures": link(platform, layout.reports / "cv_report.json"),
+        },
+    )
+
+
+@dg.asset(**asset_arguments("final_train_set"))
+def final_train_set(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """All training patients as hard data under the plan of all training patients."""
+    from ct_assets.learning.final_sets import build_train
+    from ct_assets.learning.plan import FINAL, build_plan
+
+    layout = platform.layout
+    recorder = Recorder(context, platform)
+    with running(context):
+        manifest = read_manifest(platform)
+        plan = build_plan(
+            manifest, FINAL, layout.root, layout.store, platform.settings, workers=platform.workers
+        )
+        table = build_train(
+            manifest, plan, layout.root, layout.final_train, layout.store, workers=platform.workers
+        )
+    return recorder.result(
+        "final_train_set",
+        files.digest_of([plan.digest, table.to_dicts()]),
+        {"cases": table.height, "folder": link(platform, layout.final_train)},
+    )
+
+
+@dg.asset(**asset_arguments("final_test_set"))
+def final_test_set(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """The test patients under the very plan of the training set; nothing of theirs is fitted."""
+    from ct_assets.learning.final_sets import build_test
+    from ct_assets.learning.plan import Plan
+
+    layout = platform.layout
+    recorder = Recorder(context, platform)
+    with running(context):
+        plan = Plan.load(layout.final_train / "plan.json")
+        table = build_test(
+            read_manifest(platform),
+            plan,
+            layout.root,
+            layout.final_test,
+            layout.store,
+            workers=platform.workers,
+        )
+    return recorder.result(
+        "final_test_set",
+        files.digest_of([plan.digest, table.to_dicts()]),
+        {"cases": table.height, "folder": link(platform, layout.final_test)},
+    )
+
+
+@dg.asset(pool=TRAINING_POOL, **asset_arguments("final_model"))
+def final_model(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """The bundle that `ct-assets predict` takes: fold ensemble or one model, with plan, calibration and card."""
+    from ct_assets.learning.final_model import build
+
+    layout, experiment = platform.layout, context.partition_key
+    recorder = Recorder(context, platform)
+    with running(context):
+        model = build(
+            settle_experiment(platform, experiment, None),
+            experiment=experiment,
+            manifest=read_manifest(platform),
+            layout=layout,
+            stages=platform.settings.labels.stages,
+            tracking_uri=platform.tracking_uri,
+        )
+    return recorder.result(
+        "final_model",
+        model.digest,
+        {
+            "registered_as": model.registered_as,
+            "bundle": link(platform, layout.final_model(experiment)),
+            "card": link(platform, model.card),
+        },
+    )
+
+
+class TestReading(dg.Config):
+    """What a person may choose about the one reading of the test set."""
+
+    __test__ = False  # not a test case, whatever collectors think of the name
+
+    force: bool = False
+    """Read it again under other settings; the report then says so for ever."""
+
+
+@dg.asset(**asset_arguments("test_report"))
+def test_report(
+    context: dg.AssetExecutionContext, config: TestReading, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """The one evaluation on the test patients, with thresholds and calibration frozen before."""
+    from ct_assets.learning.evaluate import test_report as report
+
+    layout, experiment = platform.layout, context.partition_key
+    recorder = Recorder(context, platform)
+    with running(context):
+        result = report(
+            settle_experiment(platform, experiment, None),
+            experiment=experiment,
+            manifest=read_manifest(platform),
+            layout=layout,
+            stages=platform.settings.labels.stages,
+            force=config.force,
+        )
+    return recorder.result(
+        "test_report",
+        files.digest_of(result.figures),
+        {
+            **result.headline,
+            "page": link(platform, result.page),
+            "figures": link(platform, layout.reports / "test_report.json"),
+        },
+    )
+
+
+@dg.asset_check(
+    asset="test_report",
+    blocking=True,
+    description="The test set was scored once; a forced second reading is marked for ever.",
+)
+def test_set_was_read_once(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+    """Look into the ledger of readings."""
+    from ct_assets.learning.test_readings import readings
+
+    found = readings(platform.layout)
+    forced = [reading for reading in found if reading.forced]
+    return dg.AssetCheckResult(passed=not forced, metadata={"readings": len(found), "forced": len(forced)})

@@ -1,0 +1,162 @@
+"""What each fold knows: plan, volumes, drift. Wiring only; the work is in `ct_assets.learning` and `cohort.drift`."""
+
+import dagster as dg
+import polars as pl
+
+from ct_assets import files, tables
+from ct_assets.defs.graph import asset_arguments
+from ct_assets.defs.platform import Platform
+from ct_assets.defs.stage import Recorder, link, running, table_metadata
+
+
+def read_manifest(platform: Platform) -> pl.DataFrame:
+    """Return the cohort manifest."""
+    from ct_assets.tables.cohort import CohortManifest
+
+    return tables.read_table(platform.layout.cohort_manifest, CohortManifest)
+
+
+@dg.asset(**asset_arguments("fold_plan"))
+def fold_plan(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """Target spacing, intensities, crop and patch: a function of this fold's training patients and settings."""
+    from ct_assets.learning.plan import build_plan
+
+    recorder = Recorder(context, platform)
+    layout, fold = platform.layout, context.partition_key
+    with running(context):
+        plan = build_plan(
+            read_manifest(platform),
+            fold,
+            layout.root,
+            layout.store,
+            platform.settings,
+            workers=platform.workers,
+        )
+        plan.save(layout.plan(fold))
+    return recorder.result(
+        "fold_plan",
+        plan.digest,
+        {
+            "training_patients": len(plan.training_patients),
+            "target_spacing_mm": list(plan.target_spacing_mm),
+            "intensity": plan.intensity.model_dump(mode="json"),
+            "patch_size": list(plan.patch_size),
+            "file": link(platform, layout.plan(fold)),
+        },
+    )
+
+
+@dg.asset_check(
+    asset="fold_plan",
+    blocking=True,
+    description="Made anew from the files of the training patients alone, the plan is the same.",
+)
+def plan_knows_training_patients_only(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+    """Recompute each fold's plan from a manifest that holds only its training patients."""
+    from ct_assets.learning.plan import Plan, build_plan
+
+    layout = platform.layout
+    manifest = read_manifest(platform)
+    differing = []
+    for folder in sorted(layout.folds.glob("*/plan.json")):
+        fold = folder.parent.name
+        training = manifest.filter((pl.col("split") == "train") & (pl.col("fold").cast(pl.String) != fold))
+        again = build_plan(training, fold, layout.root, layout.store, platform.settings, workers=1)
+        if again.digest != Plan.load(layout.plan(fold)).digest:
+            differing.append(fold)
+    return dg.AssetCheckResult(passed=not differing, metadata={"differing": differing})
+
+
+@dg.asset(**asset_arguments("fold_volumes"))
+def fold_volumes(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """The fold's volumes at its plan's spacing, in a store that folds share by content (ephemeral)."""
+    from ct_assets.learning.fold_volumes import build
+    from ct_assets.learning.plan import Plan
+
+    recorder = Recorder(context, platform)
+    layout, fold = platform.layout, context.partition_key
+    with running(context):
+        volumes = build(
+            read_manifest(platform),
+            fold,
+            Plan.load(layout.plan(fold)),
+            layout.root,
+            layout.store,
+            workers=platform.workers,
+        )
+    return recorder.result(
+        "fold_volumes",
+        files.digest_of(volumes.to_dicts()),
+        {**table_metadata(volumes), "roles": dict(volumes.group_by("role").len().iter_rows())},
+    )
+
+
+@dg.asset(**asset_arguments("split_drift"))
+def split_drift(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """Whether this fold's parts differ, and whether headers alone tell the stage: one plain verdict a finding."""
+    from ct_assets.cohort.drift import assess, header_factors
+    from ct_assets.reports.drift import write
+    from ct_assets.tables.audits import SeriesAudit
+
+    recorder = Recorder(context, platform)
+    layout, fold = platform.layout, context.partition_key
+    with running(context):
+        manifest = read_manifest(platform)
+        series = tables.read_table(layout.ct_prepro_dir / "series.parquet", SeriesAudit)
+        report = assess(manifest, header_factors(manifest, series), fold, platform.settings.drift)
+        files.write_json(layout.fold(fold) / "drift.json", report.to_json())
+        page = write(report, layout.reports / "drift" / fold)
+    return recorder.result(
+        "split_drift",
+        files.digest_of(report.to_json()),
+        {"findings": len(report.findings), "page": link(platform, page)},
+    )
+
+
+@dg.asset_check(
+    asset="split_drift", description="Parts of the cohort are alike, and no header tells the stage."
+)
+def splits_do_not_drift(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+    """Warn of what the drift reports of the folds found."""
+    found = []
+    for path in sorted(platform.layout.folds.glob("*/drift.json")):
+        found += [f"{path.parent.name}: {line}" for line in files.read_json(path)["verdicts"]]
+    return dg.AssetCheckResult(
+        passed=not found, severity=dg.AssetCheckSeverity.WARN, metadata={"verdicts": found}
+    )
+
+
+@dg.asset(**asset_arguments("derived_set"))
+def derived_set(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """A smaller set of training patients for home or GPU trials: stratified, seeded, within its size budget."""
+    from ct_assets.learning.derived import build
+
+    recorder = Recorder(context, platform)
+    layout, name = platform.layout, context.partition_key
+    with running(context):
+        summary = build(
+            name,
+            platform.settings,
+            read_manifest(platform),
+            layout.root,
+            layout.derived(name),
+            layout.store,
+            workers=platform.workers,
+        )
+    return recorder.result(
+        "derived_set",
+        summary.digest,
+        {
+            "patients": summary.patients,
+            "megabytes": summary.megabytes,
+            "folder": link(platform, layout.derived(name)),
+        },
+    )

@@ -1,0 +1,63 @@
+"""The NIfTI cache of the cohort. Wiring only; the work is in `ct_assets.imaging.nifti_cohort`."""
+
+import dagster as dg
+
+from ct_assets import files, tables
+from ct_assets.defs.graph import asset_arguments
+from ct_assets.defs.platform import Platform
+from ct_assets.defs.stage import Recorder, link, running, table_metadata
+
+
+@dg.asset(**asset_arguments("nifti_cohort"))
+def nifti_cohort(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """Image and mask of every case as NIfTI, HU exact, positions proven; only what changed is made again."""
+    from ct_assets.cohort.metadata_audit import read_cohort
+    from ct_assets.imaging.nifti_cohort import build
+    from ct_assets.tables.cohort import CohortManifest
+
+    recorder = Recorder(context, platform)
+    layout = platform.layout
+    manifest = tables.read_table(layout.cohort_manifest, CohortManifest)
+    with running(context):
+        summary = build(
+            manifest,
+            read_cohort(layout),
+            layout.released,
+            layout,
+            platform.settings,
+            workers=platform.workers,
+        )
+    return recorder.result(
+        "nifti_cohort",
+        files.sha256_file(layout.nifti_digests),
+        {
+            "cases": summary.cases,
+            "made": summary.made,
+            "unchanged": summary.unchanged,
+            "refused": summary.refused,
+            **table_metadata(summary.digests),
+            "folder": link(platform, layout.nifti),
+            "contact_sheet": link(platform, summary.contact_sheet),
+        },
+    )
+
+
+@dg.asset_check(
+    asset="nifti_cohort",
+    blocking=True,
+    description="Every case of the manifest has its image and its mask, and no other case is there.",
+)
+def every_case_has_its_pair(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+    """Look for every file that the manifest names."""
+    from ct_assets.tables.cohort import CohortManifest
+
+    layout = platform.layout
+    manifest = tables.read_table(layout.cohort_manifest, CohortManifest)
+    missing = [
+        row["case_id"]
+        for row in manifest.iter_rows(named=True)
+        if not all((layout.root / row[column]).is_file() for column in ("image", "label"))
+    ]
+    return dg.AssetCheckResult(passed=not missing, metadata={"missing": missing, "cases": manifest.height})
