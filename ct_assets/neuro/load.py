@@ -1,0 +1,139 @@
+"""Loading any head image: NIfTI, one DICOM file, or a folder of DICOM files.
+
+Belongs here: telling the formats apart, the checks that hold for all of them, and the public `load_image`.
+Does not: resampling (`neuro.preprocess`), reading DICOM (`neuro.dicom_source`) and NIfTI (`imaging.nifti`).
+
+One rule for what cannot be used: a path that does not exist raises `FileNotFoundError`, everything else
+raises `ImageRefusedError` with a reason code; nothing is returned in its place.
+"""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+from isal import isal_zlib
+
+from ct_assets.imaging import nifti
+from ct_assets.imaging.volume import Grid, Volume
+from ct_assets.neuro.refusal import ImageRefusedError
+from ct_assets.settings.neuro import Mode, PreprocessingSettings
+
+if TYPE_CHECKING:
+    import SimpleITK
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima", "")
+"""A DICOM file on a medium has no suffix (PS3.10 8.2)."""
+LARGEST_SHEAR = 1e-3
+"""Cosine between two axes up to which they count as at right angles: 0.2 mm over a head."""
+WARNINGS_KEY = "ct_assets.warnings"
+"""Metadata of the SimpleITK image that lists the codes of what was corrected or looks odd."""
+
+_BROKEN = (OSError, EOFError, ValueError, zlib.error, isal_zlib.error, nib.filebasedimages.ImageFileError)
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """One image as its file has it."""
+
+    volume: Volume
+    mode: Mode | None
+    """What the header says; NIfTI says nothing."""
+    warnings: tuple[str, ...] = ()
+    """Codes of `ct_assets.reasons`."""
+
+
+def load_image(
+    path: str | Path,
+    preprocess: bool = True,
+    *,
+    mode: Mode | None = None,
+    series: str | None = None,
+    settings: PreprocessingSettings | None = None,
+) -> "SimpleITK.Image":
+    """Load an image from `.nii`, `.nii.gz`, a DICOM file or a folder of DICOM files.
+
+    With `preprocess` it is turned to RPI, resampled to 1 x 1 x 4 mm (4 mm along its slice axis) and cropped
+    about its centre to whole tokens; without, voxels and geometry are those of the file. `mode` decides what
+    lies outside the scan (CT: air); by default the header, then the values tell. `series` chooses from a
+    folder of several by its identifier. The image's metadata key `ct_assets.warnings` lists what was
+    corrected, as codes.
+
+    Raises `FileNotFoundError` for a path that does not exist and `ImageRefusedError` for anything that is no
+    grey-scale 3-D image.
+    """
+    from ct_assets.neuro import itk
+    from ct_assets.neuro import preprocess as steps
+
+    path = Path(path)
+    loaded = read(path, series=series)
+    warnings = list(loaded.warnings)
+    volume = loaded.volume
+    if preprocess:
+        volume = steps.preprocess(volume, mode or loaded.mode, settings or PreprocessingSettings())
+    elif is_sheared(volume.grid):
+        raise ImageRefusedError("sheared_grid", path.name)
+    image = itk.image_of(volume)
+    image.SetMetaData(WARNINGS_KEY, " ".join(warnings))
+    return image
+
+
+def read(path: Path, *, series: str | None = None) -> Loaded:
+    """Return an image as its file has it, finite everywhere. Raises as `load_image`."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path.name}: no such file or folder")
+    if path.is_dir() or (path.name.lower().endswith(DICOM_SUFFIXES[:-1]) or not path.suffix):
+        from ct_assets.neuro import dicom_source
+
+        loaded = dicom_source.read(path, series=series)
+    elif path.name.lower().endswith(NIFTI_SUFFIXES):
+        loaded = _read_nifti(path)
+    else:
+        raise ImageRefusedError("unsupported_format", path.name)
+    return _checked(path.name, loaded)
+
+
+def check_nifti_header(path: Path) -> None:
+    """Raise `ImageRefusedError` where the header alone tells that `path` is no grey-scale 3-D image."""
+    try:
+        header = nib.Nifti1Image.from_filename(path, mmap=False).header
+    except _BROKEN:
+        raise ImageRefusedError("unreadable_image", path.name) from None
+    dtype = header.get_data_dtype()
+    if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
+        raise ImageRefusedError("not_monochrome", path.name)
+    shape = tuple(int(size) for size in header.get_data_shape())
+    if len(shape) < 3 or 0 in shape or any(size > 1 for size in shape[3:]):
+        raise ImageRefusedError("not_three_dimensional", path.name, f"Its shape is {shape}.")
+
+
+def _read_nifti(path: Path) -> Loaded:
+    check_nifti_header(path)
+    try:
+        return Loaded(nifti.read(path), None)
+    except _BROKEN:
+        raise ImageRefusedError("unreadable_image", path.name) from None
+
+
+def _checked(name: str, loaded: Loaded) -> Loaded:
+    """Replace what is not finite and name a sheared grid."""
+    array, grid, warnings = loaded.volume.array, loaded.volume.grid, list(loaded.warnings)
+    if np.issubdtype(array.dtype, np.floating):
+        finite = np.isfinite(array)
+        if not finite.any():
+            raise ImageRefusedError("no_finite_voxels", name)
+        if not finite.all():
+            array = np.where(finite, array, array[finite].min())
+            warnings.append("non_finite_voxels")
+    if is_sheared(grid):
+        warnings.append("sheared_grid")
+    return Loaded(Volume(array, grid), loaded.mode, tuple(dict.fromkeys(warnings)))
+
+
+def is_sheared(grid: Grid) -> bool:
+    """Tell whether two axes of a grid are not at right angles."""
+    cosines = grid.direction.T @ grid.direction
+    return bool(np.abs(cosines - np.eye(3)).max() > LARGEST_SHEAR)
