@@ -18,7 +18,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -96,7 +96,7 @@ class PixelFormat:
     def check_gray(self) -> None:
         """Refuse what is no plain grey image of 8, 16 or 32 bits a value."""
         if self.samples != 1:
-            raise PixelError("not_grayscale", f"SamplesPerPixel (0028,0002) is {self.samples}, not 1")
+            raise PixelError("not_monochrome", f"SamplesPerPixel (0028,0002) is {self.samples}, not 1")
         sensible = 1 <= self.bits_stored <= self.bits_allocated and (
             self.bits_stored - 1 <= self.high_bit < self.bits_allocated
         )
@@ -108,17 +108,31 @@ class PixelFormat:
             )
 
 
-def read_stored(path: Path, form: PixelFormat, frame: int | None = None) -> tuple[Stored, bool]:
-    """Return the stored values of one image, (rows, columns), and whether unused bits had to be cleared.
+class FrameReader:
+    """Reads stored values image by image; keeps one opened multi-frame object, so that it is parsed once."""
 
-    `frame` counts from 0 in a multi-frame image. Sign and unused bits follow PS3.5 section 8.1.1: only the
-    bits from High Bit down to Bits Stored count. Raises `PixelError`.
-    """
-    form.check_gray()
-    stored = _native_at_end(path, form, frame or 0)
-    if stored is None:
-        stored = _by_pydicom(path, form, frame or 0)
-    return clear_unused_bits(stored, form)
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._dataset: Dataset | None = None
+
+    def read(self, path: Path, form: PixelFormat, frame: int | None = None) -> tuple[Stored, bool]:
+        """Return the stored values of one image, (rows, columns), and whether unused bits held anything.
+
+        `frame` counts from 0 in a multi-frame image. Sign and unused bits follow PS3.5 section 8.1.1: only
+        the bits from High Bit down to Bits Stored count. Raises `PixelError`.
+        """
+        form.check_gray()
+        stored = _native_at_end(path, form, frame or 0)
+        if stored is None:
+            stored = decode_frames(self._open(path, form), form, frame or 0)
+        return clear_unused_bits(stored, form)
+
+    def _open(self, path: Path, form: PixelFormat) -> Dataset:
+        if self._dataset is None or self._path != path:
+            self._dataset, self._path = _dataset(path), path
+            if form.transfer_syntax_uid not in NATIVE:
+                _check_encapsulated(self._dataset, form)
+        return self._dataset
 
 
 def clear_unused_bits(stored: Stored, form: PixelFormat) -> tuple[Stored, bool]:
@@ -181,14 +195,18 @@ def _native_at_end(path: Path, form: PixelFormat, frame: int) -> Stored | None:
     return stored.reshape(form.rows, form.columns)
 
 
-def _by_pydicom(path: Path, form: PixelFormat, frame: int) -> Stored:
+def _dataset(path: Path) -> Dataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset = dcmread(path)
     except (InvalidDicomError, EOFError, OSError, ValueError) as error:
-        raise PixelError("pixel_data_unreadable", f"the file cannot be read: {type(error).__name__}") from None
-    return decode_frames(dataset, form, frame)
+        raise PixelError(
+            "pixel_data_unreadable", f"the file cannot be read: {type(error).__name__}"
+        ) from None
+    if "PixelData" not in dataset:
+        raise PixelError("no_pixel_data", "Pixel Data (7FE0,0010) is missing")
+    return dataset
 
 
 def decode_frames(dataset: Dataset, form: PixelFormat, frame: int | None = None) -> Stored:
@@ -196,15 +214,11 @@ def decode_frames(dataset: Dataset, form: PixelFormat, frame: int | None = None)
 
     Single-bit frames come unpacked, a byte a pixel. Raises `PixelError`.
     """
-    if "PixelData" not in dataset:
-        raise PixelError("pixel_data_missing", "Pixel Data (7FE0,0010) is missing")
     syntax = UID(form.transfer_syntax_uid)
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise PixelError("transfer_syntax_unsupported", f"no decoder for {syntax}") from None
-    if form.transfer_syntax_uid not in NATIVE:
-        _check_encapsulated(dataset, form)
     plugins = [name for name in PLUGIN_ORDER if name in decoder._available] or [""]
     failure: Exception | None = None
     for plugin in plugins:
@@ -216,11 +230,11 @@ def decode_frames(dataset: Dataset, form: PixelFormat, frame: int | None = None)
             failure = error
             continue
         if decoded.shape[-2:] != (form.rows, form.columns):
-            raise PixelError("pixel_data_size_mismatch", "decoded frames have another size than the header")
+            raise PixelError("pixel_data_length_mismatch", "decoded frames have another size than the header")
         if frame is None and form.frames == 1 and decoded.ndim == 2:
             decoded = decoded[np.newaxis]
         return np.ascontiguousarray(decoded)
-    code = "pixel_data_truncated" if _is_short(dataset, form) else "pixel_data_unreadable"
+    code = "truncated_pixel_data" if _is_short(dataset, form) else "pixel_data_unreadable"
     raise PixelError(code, f"pixel data cannot be decoded: {type(failure).__name__}") from None
 
 
@@ -237,11 +251,11 @@ def _check_encapsulated(dataset: Dataset, form: PixelFormat) -> None:
     try:
         frames = list(generate_frames(dataset.PixelData, number_of_frames=form.frames, **table))
     except Exception as error:
-        raise PixelError("pixel_data_truncated", f"fragments are damaged: {type(error).__name__}") from None
+        raise PixelError("truncated_pixel_data", f"fragments are damaged: {type(error).__name__}") from None
     if len(frames) < form.frames:
-        raise PixelError("pixel_data_truncated", f"{len(frames)} of {form.frames} frames are there")
+        raise PixelError("truncated_pixel_data", f"{len(frames)} of {form.frames} frames are there")
     if form.transfer_syntax_uid == RLELossless:
         return
     for content in frames:
         if END_OF_IMAGE not in content[-LONGEST_FRAME_PADDING:]:
-            raise PixelError("pixel_data_truncated", "a compressed frame ends before its last marker")
+            raise PixelError("truncated_pixel_data", "a compressed frame ends before its last marker")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from ct_assets import files
 from ct_assets.imaging.volume import Grid, Volume, from_ras, to_ras
@@ -15,39 +15,65 @@ from ct_assets.imaging.volume import Grid, Volume, from_ras, to_ras
 SCANNER_ANATOMICAL = 1
 """`NIFTI_XFORM_SCANNER_ANAT`, https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h."""
 COMPRESSION_LEVEL = 1
+GZIP_FORMAT = 16 + 15
+"""zlib's window bits for a gzip header without name and time."""
+NO_EXTENSIONS = bytes(4)
+BYTES_AT_ONCE = 1 << 24
 
 
 def write(path: Path, volume: Volume) -> None:
     """Write `volume` as `.nii.gz` (gzip by isal) or `.nii`, atomically; the same voxels give the same bytes.
 
     Voxels are stored as they are (no scaling); sform and qform are both set to the grid's affine in RAS.
-    A sheared grid has no qform: it then stays unset, and the sform alone holds.
+    A sheared grid has no qform: it then stays unset, and the sform alone holds. Nothing of the volume is
+    copied, if its array is contiguous.
     """
+    array = volume.array.astype(volume.array.dtype.newbyteorder("<"), copy=False)
+    content = np.ascontiguousarray(array).data.cast("B")  # slices outermost: NIfTI's own order
+    head = _header(volume).binaryblock + NO_EXTENSIONS
+    with files.atomic_path(path) as partial, partial.open("wb") as opened:
+        if path.suffix != ".gz":
+            opened.write(head)
+            opened.write(content)
+            return
+        gzip = isal_zlib.compressobj(COMPRESSION_LEVEL, wbits=GZIP_FORMAT)
+        opened.write(gzip.compress(head))
+        for start in range(0, len(content), BYTES_AT_ONCE):
+            opened.write(gzip.compress(content[start : start + BYTES_AT_ONCE]))
+        opened.write(gzip.flush())
+
+
+def _header(volume: Volume) -> nib.Nifti1Header:
     affine = to_ras(volume.grid.affine_lps)
-    image = nib.Nifti1Image(volume.array.transpose(2, 1, 0), affine)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, code=SCANNER_ANATOMICAL)
+    header = nib.Nifti1Header(endianness="<")
+    header.set_data_shape(volume.grid.shape[::-1])
+    header.set_data_dtype(volume.array.dtype)
+    header.set_xyzt_units("mm")
+    header.set_sform(affine, code=SCANNER_ANATOMICAL)
     columns = volume.grid.direction
     if np.allclose(columns.T @ columns, np.eye(3), atol=1e-4):
-        image.set_qform(affine, code=SCANNER_ANATOMICAL)
+        header.set_qform(affine, code=SCANNER_ANATOMICAL)
     else:
-        image.set_qform(None, code=0)
-    content = image.to_bytes()
-    if path.suffix == ".gz":
-        content = igzip.compress(content, compresslevel=COMPRESSION_LEVEL, mtime=0)
-    files.write_bytes(path, content)
+        header.set_qform(None, code=0)
+        header["pixdim"][1:4] = volume.grid.spacing_mm
+    header["magic"] = b"n+1"
+    header["vox_offset"] = header.sizeof_hdr + len(NO_EXTENSIONS)
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    return header
 
 
 def read(path: Path) -> Volume:
     """Read a 3-D NIfTI file as it is stored, array (k, j, i), scaled only where the header scales.
 
-    Raises `ValueError` for files of other dimensions or without a spatial affine.
+    Further axes of length 1 (one time point) are dropped. Raises `ValueError` for files of other dimensions
+    or without a spatial affine.
     """
     content = path.read_bytes()
     if path.suffix == ".gz":
         content = igzip.decompress(content)
     image = nib.Nifti1Image.from_bytes(content)
-    if len(image.shape) != 3:
+    if len(image.shape) < 3 or any(size != 1 for size in image.shape[3:]):
         raise ValueError(f"{path.name}: a 3-D image is expected, this one is {image.shape}")
-    array = np.asanyarray(image.dataobj).transpose(2, 1, 0)
-    return Volume(array, Grid(array.shape, from_ras(image.affine)))
+    array = np.asanyarray(image.dataobj).reshape(image.shape[:3]).transpose(2, 1, 0)
+    slices, rows, columns = array.shape
+    return Volume(array, Grid((slices, rows, columns), from_ras(image.affine)))

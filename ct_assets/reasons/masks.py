@@ -1,3 +1,84 @@
 """Reason codes of mask objects (SEG, RTSTRUCT): (code, meaning, what the user can do)."""
 
-REASONS: tuple[tuple[str, str, str], ...] = ()
+EXPORT_AGAIN = "Export the mask again together with its images."
+RESAMPLE = "Set conversion.masks.other_grid to nearest where resampling the mask is acceptable."
+CROP = "Set conversion.masks.outside to crop where cutting the mask is acceptable."
+
+REASONS: tuple[tuple[str, str, str], ...] = (
+    # What the object is
+    ("mask_unreadable", "The mask object's frames, segments or contours cannot be read.", EXPORT_AGAIN),
+    ("segmentation_type_unknown", "SegmentationType is none of BINARY, FRACTIONAL, LABELMAP.", EXPORT_AGAIN),
+    (
+        "segment_numbers_invalid",
+        "Segment or ROI numbers are missing, repeated, or used without a description.",
+        EXPORT_AGAIN,
+    ),
+    (
+        "mask_frames_incomplete",
+        "The frames of the mask and their descriptions do not match in number or name no segment.",
+        EXPORT_AGAIN,
+    ),
+    ("mask_position_missing", "A frame of the mask tells no position, orientation or spacing.", EXPORT_AGAIN),
+    ("roi_without_contours", "A structure has no closed planar contour.", ""),
+    # Which series is meant
+    (
+        "mask_of_other_patient",
+        "The mask refers to a series of another patient.",
+        "Find out whose mask it is.",
+    ),
+    (
+        "mask_references_missing_series",
+        "The series that the mask names is not there.",
+        "Deliver that series.",
+    ),
+    ("mask_reference_missing", "Nothing in the mask leads to a CT series that is there.", EXPORT_AGAIN),
+    ("mask_reference_ambiguous", "The mask could mean several CT series alike.", EXPORT_AGAIN),
+    ("referenced_series_refused", "The series that the mask means is refused itself.", "Mend the series."),
+    (
+        "mask_in_other_frame_of_reference",
+        "Mask and image name different frames of reference; as a warning: each frame lies on the very slice "
+        "that it refers to, so its place is proven all the same.",
+        EXPORT_AGAIN,
+    ),
+    # Where it lies
+    ("mask_grid_differs", "The mask's pixels do not coincide with the image's.", RESAMPLE),
+    ("mask_outside_volume", "The mask lies outside the image.", "Find out which image it belongs to."),
+    ("mask_exceeds_volume", "The mask runs past the image.", CROP),
+    (
+        "contours_between_slices",
+        "A contour lies between two slices, further from both than allowed.",
+        "Set conversion.masks.between_slices to nearest where moving it is acceptable.",
+    ),
+    ("contours_not_in_slices", "Contours are not parallel to the slices.", EXPORT_AGAIN),
+    # Warnings
+    ("fractional_mask_thresholded", "A FRACTIONAL segmentation was cut at a threshold.", ""),
+    ("mask_references_missing_instances", "Some instances that the mask names are not in the series.", ""),
+    (
+        "mask_refers_to_several_series",
+        "The mask names instances of several series; most are of this one.",
+        "",
+    ),
+    ("mask_references_contradict", "The instances that the mask names are not of the series it names.", ""),
+    (
+        "mask_sop_references_stale",
+        "None of the instances that the mask (or a part of it) names is there; its positions decide.",
+        "",
+    ),
+    (
+        "mask_source_elsewhere",
+        "A frame or contour lies on another slice than it names; position decides.",
+        "",
+    ),
+    ("mask_found_by_frame_of_reference", "The series was found by its frame of reference alone.", ""),
+    ("mask_found_by_position", "The series was found by patient, study and position alone.", ""),
+    ("mask_resampled", "The mask was resampled to the image's grid, nearest voxel, as set.", ""),
+    ("mask_cropped", "The mask was cut at the image's border, as set.", ""),
+    ("mask_corrected_with_image", "The mask was resampled as its image was corrected, nearest voxel.", ""),
+    ("mask_frames_repeated", "Frames of one segment lie at one place and were joined.", ""),
+    ("segment_empty", "A segment has no voxel.", ""),
+    ("rois_left_out", "Some structures were left out; segments.json tells why.", ""),
+    ("contours_left_out", "Points, open lines or broken contours enclose nothing and were left out.", ""),
+    ("contours_repeated", "A contour stands twice in the same place; it counts once.", ""),
+    ("contours_moved_to_nearest_slice", "Contours between slices were taken to the nearest slice.", ""),
+    ("contour_planes_merged", "Of several contour planes at one slice, the closest one counts.", ""),
+)

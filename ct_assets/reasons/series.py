@@ -159,4 +159,26 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "One SeriesInstanceUID held several volumes, told apart by AcquisitionTime.",
         "",
     ),
+    # Pixels and intensity, found while converting
+    ("pixel_data_unreadable", "The pixel data of an image cannot be decoded.", EXPORT_AGAIN),
+    (
+        "pixel_format_invalid",
+        "Rows, Columns or the bits of a pixel are missing, zero or of no use.",
+        EXPORT_AGAIN,
+    ),
+    (
+        "transfer_syntax_unsupported",
+        "No decoder at hand reads the transfer syntax.",
+        "Have the archive send it uncompressed or losslessly compressed.",
+    ),
+    ("missing_rescale", "RescaleSlope or RescaleIntercept is absent: the values have no unit.", EXPORT_AGAIN),
+    ("invalid_rescale", "RescaleSlope is zero, or slope or intercept is no number.", EXPORT_AGAIN),
+    (
+        "unused_bits_ignored",
+        "Bits above BitsStored held something else (old overlays); they are ignored.",
+        "",
+    ),
+    ("padding_kept", "Pixels outside the scanned circle hold a padding value, which is kept.", ""),
+    ("padding_replaced_by_air", "Pixels with the padding value were replaced by air, as set.", ""),
+    ("series_refused", "A slice of a series that is refused as a whole.", ""),
 )

@@ -1,0 +1,286 @@
+"""One CT series as a volume in Hounsfield units, every voxel where the headers put it.
+
+Belongs here: loading, ordering, rescaling, proving positions, applying allowed corrections; no statistics.
+Does not: grouping and judging (`dicom.series`), masks (`imaging.masks`), files (`imaging.convert_tree`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ct_assets.dicom.geometry import SeriesGeometry
+from ct_assets.dicom.pixels import FrameReader, PixelError, PixelFormat
+from ct_assets.dicom.series import Instance, Series
+from ct_assets.imaging import correct, hu
+from ct_assets.imaging.hu import Rescale
+from ct_assets.imaging.orient import orient
+from ct_assets.imaging.stack import SliceStack
+from ct_assets.imaging.volume import Array, Grid, Volume
+from ct_assets.settings.conversion import ConversionSettings
+
+PROVEN_MM = 0.01
+"""Corners of exact headers lie this near to the grid; farther ones (rounded positions) are reported."""
+
+PIXEL_COLUMNS = (
+    "transfer_syntax_uid",
+    "rows",
+    "columns",
+    "bits_allocated",
+    "bits_stored",
+    "high_bit",
+    "pixel_representation",
+    "samples_per_pixel",
+    "number_of_frames",
+    "rescale_slope",
+    "rescale_intercept",
+    "rescale_type",
+    "pixel_padding_value",
+    "pixel_padding_range_limit",
+    "frame_rescale_slopes",
+    "frame_rescale_intercepts",
+)
+"""Columns of the header index that the voxels follow from."""
+
+Row = Mapping[str, Any]
+
+
+class ConversionRefused(Exception):  # noqa: N818 - a decision, not a failure
+    """A series that is not converted; `reasons` are codes of `ct_assets.reasons`."""
+
+    def __init__(self, reasons: tuple[str, ...]) -> None:
+        super().__init__(", ".join(reasons))
+        self.reasons = reasons
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """A series as a volume, and what masks need to follow it."""
+
+    volume: Volume
+    """HU; int16 where that is exact, else float32."""
+    stack: SliceStack
+    """The slices as their headers place them, before any correction."""
+    slice_of_sop: dict[str, int]
+    """SOPInstanceUID to slice of the stack, for single-frame instances."""
+    corrections: tuple[str, ...]
+    warnings: tuple[str, ...]
+    facts: dict[str, Any]
+    """What the record of the conversion tells."""
+    stack_grid: Grid
+    """The regular grid of the stack; for a corrected series that of its first slice's step."""
+    orientation: str
+    correction: correct.Correction | None = field(default=None, repr=False)
+
+    def labels_on_volume(self, labels: Array) -> Volume:
+        """Take labels on the stack, (slice, row, column), to the volume's grid as the image was taken."""
+        if self.correction is not None:
+            labels_there = self.correction.apply(labels, nearest=True, outside=0)
+        else:
+            labels_there = Volume(labels, self.stack_grid)
+        return orient(labels_there, self.orientation)
+
+
+def load_series(
+    series: Series, root: Path, settings: ConversionSettings, index: pl.DataFrame | None = None
+) -> Converted:
+    """Load a CT series in HU on its grid.
+
+    `index` is the header index the series was grouped from; without it the headers are read again. Raises
+    `ConversionRefused` with the codes of the series, or with those found in its pixels.
+    """
+    if series.decision == "refuse" or series.geometry is None:
+        raise ConversionRefused(series.reasons)
+    rows = _rows(series, root, index)
+    slices = [_slice(instance, rows[instance.path]) for instance in series.instances]
+    warnings = set(series.warnings) | _check_intensity(slices, settings)
+    stack = _stack(series.instances, series.geometry)
+    array, facts = _read(slices, stack.shape, root, settings, warnings)
+    faults = series.reasons if series.decision == "correct" else ()
+    needs_resampling = {correct.SHEAR, *correct.UNEVEN} & set(faults)
+    correction = None
+    if needs_resampling:
+        step = series.geometry.spacing_mm
+        correction = correct.plan(stack, series.geometry.affine_lps, tuple(faults), step)
+        volume = correction.apply(array, nearest=False, outside=settings.air_hu)
+        facts["resampled"] = "linear"
+    else:
+        volume = Volume(array, Grid(stack.shape, series.geometry.affine_lps))
+        error = stack.distance_from(volume.grid)
+        facts["max_position_error_mm"] = round(error, 6)
+        if error > PROVEN_MM:
+            warnings.add("positions_rounded")
+    facts["dtype"] = str(array.dtype)
+    return Converted(
+        volume=orient(volume, settings.orientation),
+        stack=stack,
+        slice_of_sop=_slice_of_sop(series.instances),
+        corrections=tuple(faults),
+        warnings=tuple(sorted(warnings)),
+        facts=facts,
+        stack_grid=Grid(stack.shape, series.geometry.affine_lps),
+        orientation=settings.orientation,
+        correction=correction,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    path: str
+    frame: int | None
+    form: PixelFormat
+    rescale: Rescale | None
+    rescale_type: str | None
+    padding: tuple[int, int] | None
+    """First and last stored value that means padding."""
+
+
+def _rows(series: Series, root: Path, index: pl.DataFrame | None) -> dict[str, Row]:
+    paths = sorted({instance.path for instance in series.instances})
+    if index is not None:
+        found = index.filter(pl.col("path").is_in(paths)).select("path", *PIXEL_COLUMNS)
+        return {row["path"]: row for row in found.iter_rows(named=True)}
+    from ct_assets.dicom.index import read_file
+
+    return {path: read_file(root / path) for path in paths}
+
+
+def _slice(instance: Instance, row: Row) -> _Slice:
+    slope, intercept = row["rescale_slope"], row["rescale_intercept"]
+    if instance.frame is not None:
+        slope = _of_frame(row["frame_rescale_slopes"], instance.frame, slope)
+        intercept = _of_frame(row["frame_rescale_intercepts"], instance.frame, intercept)
+    try:
+        stored = int(row["bits_stored"] or row["bits_allocated"])
+        form = PixelFormat(
+            transfer_syntax_uid=row["transfer_syntax_uid"] or "",
+            rows=int(row["rows"]),
+            columns=int(row["columns"]),
+            bits_allocated=int(row["bits_allocated"]),
+            bits_stored=stored,
+            high_bit=stored - 1 if row["high_bit"] is None else int(row["high_bit"]),
+            is_signed=row["pixel_representation"] == 1,
+            samples=int(row["samples_per_pixel"] or 1),
+            frames=int(row["number_of_frames"] or 1),
+        )
+        form.check_gray()
+    except (TypeError, ValueError):
+        raise ConversionRefused(("pixel_format_invalid",)) from None
+    except PixelError as error:
+        raise ConversionRefused((error.code,)) from None
+    padding = None
+    if (value := row["pixel_padding_value"]) is not None:
+        limit = row["pixel_padding_range_limit"]
+        ends = [_as_stored(value, form), _as_stored(value if limit is None else limit, form)]
+        padding = (min(ends), max(ends))
+    return _Slice(
+        path=instance.path,
+        frame=instance.frame,
+        form=form,
+        rescale=None if slope is None or intercept is None else Rescale(float(slope), float(intercept)),
+        rescale_type=row["rescale_type"],
+        padding=padding,
+    )
+
+
+def _of_frame(values: list[float] | None, frame: int, otherwise: float | None) -> float | None:
+    if not values:
+        return otherwise
+    return values[0] if len(values) == 1 else values[frame]
+
+
+def _as_stored(value: int, form: PixelFormat) -> int:
+    """Read a padding value with the pixels' own sign: writers mix up US and SS (PS3.3 C.7.5.1.1.2)."""
+    wrapped = value % (1 << form.bits_allocated)
+    if form.is_signed and wrapped >= 1 << (form.bits_allocated - 1):
+        return wrapped - (1 << form.bits_allocated)
+    return wrapped
+
+
+def _check_intensity(slices: list[_Slice], settings: ConversionSettings) -> set[str]:
+    """Refuse what is not in Hounsfield units; return the warnings."""
+    warnings = set()
+    types = {one.rescale_type for one in slices if one.rescale_type}
+    if types - set(settings.rescale_types):
+        raise ConversionRefused(("rescale_type_not_hu",))
+    if any(one.rescale is None for one in slices):
+        raise ConversionRefused(("missing_rescale",))
+    rescales = {one.rescale for one in slices}
+    if any(not np.isfinite((r.slope, r.intercept)).all() or r.slope == 0 for r in rescales if r):
+        raise ConversionRefused(("invalid_rescale",))
+    if len(rescales) > 1:
+        warnings.add("several_rescales")
+    return warnings
+
+
+def _stack(instances: tuple[Instance, ...], geometry: SeriesGeometry) -> SliceStack:
+    return SliceStack(
+        positions_mm=np.array([instance.position_lps_mm for instance in instances], dtype=np.float64),
+        along_row=np.asarray(geometry.row_direction),
+        along_column=np.asarray(geometry.column_direction),
+        pixel_spacing_mm=geometry.pixel_spacing_mm,
+        rows=geometry.rows,
+        columns=geometry.columns,
+    )
+
+
+def _slice_of_sop(instances: tuple[Instance, ...]) -> dict[str, int]:
+    return {
+        instance.sop_instance_uid: k
+        for k, instance in enumerate(instances)
+        if instance.sop_instance_uid and instance.frame is None
+    }
+
+
+def _read(
+    slices: list[_Slice],
+    shape: tuple[int, int, int],
+    root: Path,
+    settings: ConversionSettings,
+    warnings: set[str],
+) -> tuple[Array, dict[str, Any]]:
+    """Read all slices in HU; int16 first, again as float32 when a slice does not fit."""
+    can_be_int16 = all(one.rescale is not None and one.rescale.is_integer for one in slices)
+    for dtype in (np.int16, np.float32) if can_be_int16 else (np.float32,):
+        array = np.empty(shape, dtype=dtype)
+        padding = _fill(array, slices, root, settings, warnings)
+        if padding is not None:
+            break
+    facts: dict[str, Any] = {}
+    if any(one.padding is not None for one in slices):
+        facts["padding_voxels"] = padding
+        if padding:
+            warnings.add("padding_replaced_by_air" if settings.padding == "air" else "padding_kept")
+    return array, facts
+
+
+def _fill(
+    array: Array, slices: list[_Slice], root: Path, settings: ConversionSettings, warnings: set[str]
+) -> int | None:
+    """Fill `array` in place; return the number of padding voxels, or None when int16 does not hold them."""
+    reader = FrameReader()
+    padding = 0
+    for k, one in enumerate(slices):
+        if (one.form.rows, one.form.columns) != array.shape[1:]:
+            raise ConversionRefused(("mixed_matrix",))
+        try:
+            stored, had_unused_bits = reader.read(root / one.path, one.form, one.frame)
+        except PixelError as error:
+            raise ConversionRefused((error.code,)) from None
+        except OSError:
+            raise ConversionRefused(("pixel_data_unreadable",)) from None
+        if had_unused_bits:
+            warnings.add("unused_bits_ignored")
+        assert one.rescale is not None
+        if array.dtype == np.int16 and not hu.fits_int16(stored, one.rescale):
+            return None
+        hu.rescale_into(array[k], stored, one.rescale)
+        if one.padding is not None:
+            is_padding = (stored >= one.padding[0]) & (stored <= one.padding[1])
+            padding += int(np.count_nonzero(is_padding))
+            if settings.padding == "air":
+                array[k][is_padding] = settings.air_hu
+    return padding

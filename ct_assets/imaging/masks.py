@@ -1,0 +1,291 @@
+"""Masks on a CT's slices: the voxels of each segment, and label maps made of them.
+
+Belongs here: putting SEG frames onto a stack of slices, exactly or not at all (`place_seg`), and painting
+label maps. Does not: reading SEG files (`dicom.seg`), contours (`imaging.rtstruct`), the choice of the series
+that a mask means (`imaging.masks_reference`).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ct_assets.dicom.seg import MaskError, SegFrame, Segment, Segmentation
+from ct_assets.imaging import masks_nearest
+from ct_assets.imaging.stack import SliceStack
+from ct_assets.imaging.volume import Array
+from ct_assets.settings.conversion import MaskSettings
+
+FlatIndices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentVoxels:
+    """The voxels of one segment, as indices into the flattened (slice, row, column) array."""
+
+    segment: Segment
+    flat: FlatIndices
+    reasons: tuple[str, ...] = ()
+    """Why the segment was left out, where it was."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """A mask object on a stack of slices."""
+
+    kind: str
+    shape: tuple[int, int, int]
+    segments: tuple[SegmentVoxels, ...]
+    warnings: tuple[str, ...]
+    facts: dict[str, object] = field(default_factory=dict)
+    """What the record of the conversion tells about it."""
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether any voxel belongs to two segments."""
+        present = [voxels.flat for voxels in self.segments if voxels.flat.size]
+        if len(present) < 2:
+            return False
+        seen = np.zeros(int(np.prod(self.shape)), dtype=np.bool_)
+        for flat in present:
+            if seen[flat].any():
+                return True
+            seen[flat] = True
+        return False
+
+    def label_map(self, numbers: dict[int, int] | None = None) -> Array:
+        """Paint the segments into one array (slice, row, column), each with its own number.
+
+        `numbers` maps segment numbers to labels and leaves out those it does not name.
+        """
+        numbers = numbers or {voxels.segment.number: voxels.segment.number for voxels in self.segments}
+        largest = max(numbers.values(), default=0)
+        painted = np.zeros(int(np.prod(self.shape)), dtype=np.uint8 if largest < 256 else np.uint16)
+        for voxels in self.segments:
+            if voxels.segment.number in numbers:
+                painted[voxels.flat] = numbers[voxels.segment.number]
+        return painted.reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placement:
+    """A frame that coincides with pixels of one slice: flat index = start + r x by_row + c x by_column."""
+
+    start: int
+    by_row: int
+    by_column: int
+    k: int
+    first: tuple[int, int]  # (j, i) of the frame's first pixel
+    row_step: tuple[int, int]  # (j, i) for one row of the frame
+    column_step: tuple[int, int]
+
+
+def place_seg(
+    seg: Segmentation,
+    stack: SliceStack,
+    slice_of_sop: dict[str, int],
+    settings: MaskSettings,
+    tolerance_mm: float,
+) -> Mask:
+    """Put the frames of a SEG onto the slices.
+
+    A frame belongs where its header says: its pixel centres must coincide with those of a slice within
+    `tolerance_mm` (also a part of a slice, also with rows or columns running the other way). A frame without
+    a position takes that of its source image. Frames on no slice make the grids differ, which is refused or
+    resampled by setting. Raises `MaskError`, `PixelError`.
+    """
+    warnings: set[str] = set()
+    facts: dict[str, object] = {"segmentation_type": seg.kind, "frames": len(seg.frames)}
+    if seg.kind == "FRACTIONAL":
+        warnings.add("fractional_mask_thresholded")
+        facts["fractional_threshold"] = settings.fractional_threshold
+        facts["fractional_type"] = seg.fractional_type
+    pieces: dict[int, list[FlatIndices]] = defaultdict(list)
+    exceeds = inside = 0
+    for frame, content in _frames_with_content(seg, settings):
+        placed = _place(frame, seg, stack, slice_of_sop, tolerance_mm)
+        if placed is None:
+            exceeds, inside = 0, 0
+            pieces = _other_grid(seg, stack, settings, warnings, facts)
+            break
+        if isinstance(placed, str):
+            exceeds += content[0].size
+            continue
+        _warn_of_sources(frame, placed.k, slice_of_sop, warnings)
+        for number, positions in _by_segment(frame, content):
+            rows, columns = np.divmod(positions, seg.form.columns)
+            within = _within(placed, rows, columns, stack)
+            if not within.all():
+                exceeds += int((~within).sum())
+                rows, columns = rows[within], columns[within]
+            inside += rows.size
+            pieces[number].append(placed.start + rows * placed.by_row + columns * placed.by_column)
+    if exceeds:
+        facts["voxels_outside"] = exceeds
+        if not inside:
+            raise MaskError("mask_outside_volume", "no voxel of the mask lies inside the image")
+        if settings.outside == "refuse":
+            raise MaskError("mask_exceeds_volume", f"{exceeds} voxels of the mask lie outside the image")
+        warnings.add("mask_cropped")
+    return Mask(
+        seg.kind, stack.shape, tuple(_segments(seg, pieces, warnings)), tuple(sorted(warnings)), facts
+    )
+
+
+def _segments(
+    seg: Segmentation, pieces: dict[int, list[FlatIndices]], warnings: set[str]
+) -> Iterator[SegmentVoxels]:
+    known = {segment.number: segment for segment in seg.segments}
+    if unknown := set(pieces) - set(known):
+        raise MaskError(
+            "segment_numbers_invalid", f"frames name {len(unknown)} segments that are not described"
+        )
+    for number, segment in sorted(known.items()):
+        several = pieces.get(number, [])
+        flat = np.concatenate(several) if several else np.empty(0, dtype=np.int64)
+        unique = np.unique(flat)
+        if unique.size < flat.size:
+            warnings.add("mask_frames_repeated")
+        if not unique.size:
+            if number == 0:
+                continue
+            warnings.add("segment_empty")
+        yield SegmentVoxels(segment, unique)
+
+
+def _frames_with_content(
+    seg: Segmentation, settings: MaskSettings
+) -> Iterator[tuple[SegFrame, tuple[FlatIndices, npt.NDArray[np.unsignedinteger]]]]:
+    """Yield the frames that hold anything: positions of the pixels in the frame, and their values."""
+    threshold = settings.fractional_threshold * seg.max_fractional
+    background = int(seg.dataset.get("PixelPaddingValue") or 0) if seg.kind == "LABELMAP" else 0
+    frames = {frame.index: frame for frame in seg.frames}
+    for index, pixels in seg.pixels(frames):
+        flat = pixels.reshape(-1)
+        if seg.kind == "FRACTIONAL":
+            positions = np.flatnonzero(flat >= threshold)
+        elif seg.kind == "LABELMAP":
+            positions = np.flatnonzero((flat != background) & (flat != 0))
+        else:
+            positions = np.flatnonzero(flat)
+        if positions.size:
+            yield frames[index], (positions, flat[positions])
+
+
+def _by_segment(
+    frame: SegFrame, content: tuple[FlatIndices, npt.NDArray[np.unsignedinteger]]
+) -> Iterator[tuple[int, FlatIndices]]:
+    positions, values = content
+    if frame.segment is not None:
+        yield frame.segment, positions
+        return
+    for value in np.unique(values):
+        yield int(value), positions[values == value]
+
+
+def _place(
+    frame: SegFrame,
+    seg: Segmentation,
+    stack: SliceStack,
+    slice_of_sop: dict[str, int],
+    tolerance_mm: float,
+) -> _Placement | str | None:
+    """Return where the frame lies; "outside" beyond the first or last slice; None on no slice's pixels."""
+    position = frame.position_mm
+    if position is None:
+        known = [slice_of_sop[uid] for uid in frame.source_sop_uids if uid in slice_of_sop]
+        if len(known) != 1 or (seg.form.rows, seg.form.columns) != (stack.rows, stack.columns):
+            raise MaskError("mask_position_missing", "a frame has neither a position nor a source image")
+        k = known[0]
+        return _Placement(k * stack.rows * stack.columns, stack.columns, 1, k, (0, 0), (1, 0), (0, 1))
+    if len(frame.orientation) != 6 or min(frame.pixel_spacing_mm) <= 0:
+        raise MaskError("mask_position_missing", "a frame has no orientation or pixel spacing")
+    origin = np.asarray(position)
+    between_rows, between_columns = frame.pixel_spacing_mm
+    by_column = np.asarray(frame.orientation[:3]) * between_columns
+    by_row = np.asarray(frame.orientation[3:]) * between_rows
+    normal, offsets = stack.normal, stack.offsets_mm
+    offset = float((origin - stack.positions_mm[0]) @ normal)
+    k, away = stack.nearest_slice(offset)
+    tilted = max(abs(by_column @ normal) * seg.form.columns, abs(by_row @ normal) * seg.form.rows)
+    if tilted > tolerance_mm:
+        return None
+    if away > tolerance_mm:
+        step = float(np.median(np.diff(offsets))) if len(offsets) > 1 else 0.0
+        beyond = offset < offsets[0] - step / 2 or offset > offsets[-1] + step / 2
+        return "outside" if beyond else None
+    to_pixels = np.linalg.pinv(stack.steps_mm)  # orthonormal directions: exact
+    first = np.rint(to_pixels @ (origin - stack.positions_mm[k])).astype(int)
+    column_step = np.rint(to_pixels @ by_column).astype(int)
+    row_step = np.rint(to_pixels @ by_row).astype(int)
+    if abs(column_step).sum() != 1 or abs(row_step).sum() != 1 or column_step @ row_step:
+        return None
+    if _largest_deviation(seg, stack, k, origin, (by_column, by_row), (first, column_step, row_step)) > (
+        tolerance_mm
+    ):
+        return None
+    stride = np.array([1, stack.columns])
+    return _Placement(
+        start=int(k * stack.rows * stack.columns + first @ stride),
+        by_row=int(row_step @ stride),
+        by_column=int(column_step @ stride),
+        k=k,
+        first=(int(first[1]), int(first[0])),
+        row_step=(int(row_step[1]), int(row_step[0])),
+        column_step=(int(column_step[1]), int(column_step[0])),
+    )
+
+
+def _largest_deviation(
+    seg: Segmentation,
+    stack: SliceStack,
+    k: int,
+    origin: npt.NDArray,
+    steps_mm: tuple[npt.NDArray, npt.NDArray],
+    pixels: tuple[npt.NDArray, npt.NDArray, npt.NDArray],
+) -> float:
+    """Return how far, at worst, a corner of the frame lies from the pixel that it is taken for."""
+    first, column_step, row_step = pixels
+    worst = 0.0
+    for c in (0, seg.form.columns - 1):
+        for r in (0, seg.form.rows - 1):
+            told = origin + c * steps_mm[0] + r * steps_mm[1]
+            taken = stack.positions_mm[k] + stack.steps_mm @ (first + c * column_step + r * row_step)
+            worst = max(worst, float(np.linalg.norm(told - taken)))
+    return worst
+
+
+def _within(
+    placed: _Placement, rows: FlatIndices, columns: FlatIndices, stack: SliceStack
+) -> npt.NDArray[np.bool_]:
+    j = placed.first[0] + rows * placed.row_step[0] + columns * placed.column_step[0]
+    i = placed.first[1] + rows * placed.row_step[1] + columns * placed.column_step[1]
+    return (j >= 0) & (j < stack.rows) & (i >= 0) & (i < stack.columns)
+
+
+def _warn_of_sources(frame: SegFrame, k: int, slice_of_sop: dict[str, int], warnings: set[str]) -> None:
+    known = [slice_of_sop[uid] for uid in frame.source_sop_uids if uid in slice_of_sop]
+    if frame.source_sop_uids and not known:
+        warnings.add("mask_sop_references_stale")
+    elif known and k not in known:
+        warnings.add("mask_source_elsewhere")
+
+
+def _other_grid(
+    seg: Segmentation, stack: SliceStack, settings: MaskSettings, warnings: set[str], facts: dict[str, object]
+) -> dict[int, list[FlatIndices]]:
+    if settings.other_grid == "refuse":
+        raise MaskError("mask_grid_differs", "the mask's pixels do not coincide with the image's")
+    warnings.add("mask_resampled")
+    facts["resampled"] = "nearest"
+    threshold = settings.fractional_threshold * seg.max_fractional if seg.kind == "FRACTIONAL" else None
+    pieces, facts["voxels_outside"] = masks_nearest.resample(seg, stack, threshold)
+    if facts["voxels_outside"]:
+        if not pieces:
+            raise MaskError("mask_outside_volume", "no voxel of the mask lies inside the image")
+        if settings.outside == "refuse":
+            raise MaskError("mask_exceeds_volume", "the mask runs past the image")
+        warnings.add("mask_cropped")
+    return pieces
