@@ -7,7 +7,7 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     # Rows of the clinic's table
     ("blank_row", "The row is empty.", ""),
     ("row_malformed", "The row has more or fewer cells than the header.", CORRECT_TABLE),
-    ("row_without_patient_id", "The row has no patient ID.", CORRECT_TABLE),
+    ("label_without_patient_id", "The row has no patient ID.", CORRECT_TABLE),
     ("repeated_row", "An earlier row says the same of the same patient.", ""),
     (
         "label_without_images",
