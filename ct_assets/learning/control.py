@@ -42,6 +42,8 @@ class Control:
 
     model_dir: Path
     received_signal: int | None = None
+    forwards: bool = False
+    """Turn a signal into a request file: the training runs in other processes."""
 
     def pending(self) -> Request | None:
         """Return what was asked since the last look; a signal pauses."""
@@ -54,7 +56,7 @@ class Control:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Note SIGTERM and SIGINT instead of dying of them; deliver them to whoever listened before, at the end.
+        """Note SIGTERM and SIGINT instead of dying of them; deliver them afterwards to whoever listened before.
 
         Signals can be caught in the main thread only; elsewhere the request file alone is heard.
         """
@@ -72,3 +74,5 @@ class Control:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.received_signal = number
+        if self.forwards:
+            request(self.model_dir, "pause")

@@ -107,9 +107,12 @@ class PatchDataset(Dataset[dict[str, Any]]):
         return len(self.rows) * self.patches_per_case
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.item(index, int(self._epoch[0]))
+
+    def item(self, index: int, epoch: int) -> dict[str, Any]:
+        """Return the item of an index in an epoch, whatever epoch is chosen."""
         number, draw = divmod(index, self.patches_per_case)
         row = self.rows[number]
-        epoch = int(self._epoch[0])
         random = np.random.default_rng([self.seed, epoch, index])
         image = self._entry(row["image_key"])
         mask = self._entry(row["label_key"]) if row["label_key"] else None

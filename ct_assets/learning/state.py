@@ -63,6 +63,18 @@ class TrainingState(Section):
             return True
         return True
 
+    def line(self) -> str:
+        """Return the state in one line, for people."""
+        parts = [self.phase if self.is_alive or self.phase not in RUNNING else f"{self.phase} (died)"]
+        parts.append(f"epoch {self.epoch}/{self.epochs}, step {self.step}/{self.steps}")
+        if self.is_alive and self.eta_s is not None:
+            parts.append(f"about {self.eta_s / 60:.1f} min left")
+        shown = {
+            name: value for name, value in self.metrics.items() if name.startswith(("train_loss", "val_"))
+        }
+        parts += [f"{name} {value:.3f}" for name, value in shown.items()]
+        return ", ".join(parts)
+
 
 def read(model_dir: Path) -> TrainingState | None:
     """Return the state of the training in `model_dir`, or None where there is none."""
@@ -73,9 +85,9 @@ def read(model_dir: Path) -> TrainingState | None:
 
 
 class StateWriter:
-    """Writes the state, not oftener than is useful."""
+    """Writes the state, not oftener than is useful; without a folder it only keeps it."""
 
-    def __init__(self, model_dir: Path) -> None:
+    def __init__(self, model_dir: Path | None) -> None:
         self.model_dir = model_dir
         self.current = TrainingState(phase="starting")
         self._written = 0.0
@@ -89,7 +101,8 @@ class StateWriter:
         self._written = moment
         told = {"pid": os.getpid(), "host": socket.gethostname(), "updated_at": _utc_now()}
         self.current = self.current.model_copy(update=changes | told)
-        files.write_json(self.model_dir / STATE_NAME, self.current.model_dump(mode="json"))
+        if self.model_dir is not None:
+            files.write_json(self.model_dir / STATE_NAME, self.current.model_dump(mode="json"))
 
 
 def _utc_now() -> str:
