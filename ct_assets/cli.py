@@ -142,6 +142,23 @@ def demo(
     run_demo(fresh=fresh)
 
 
+@app.command()
+def audit(
+    dicom_dir: Annotated[Path, typer.Argument(help="De-identified DICOM tree.")],
+    output_dir: Annotated[Path, typer.Argument(help="Where the audits go.")],
+    config: Config = None,
+    workers: Workers = None,
+) -> None:
+    """Audit headers: a row an instance, series and their geometry, principal series, masks."""
+    from ct_assets.cohort.audit_tree import audit_tree
+    from ct_assets.parallel import default_workers
+    from ct_assets.reports.series import write_refused
+    from ct_assets.settings import load_settings
+
+    done = audit_tree(dicom_dir, output_dir, load_settings(config).audit, workers=workers or default_workers())
+    write_refused(done.found, output_dir / "reports/series")
+
+
 def _innermost(error: BaseException) -> str:
     trace = error.__traceback__
     place = "?"

@@ -104,7 +104,7 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         row["file_size_bytes"] = path.stat().st_size
         if row["file_size_bytes"] == 0:
-            row["problems"] = ["empty_file"]
+            row["problems"] = ["no_dicom_file"]
             return row
         try:
             raw = elements.read_header(path, header.WANTED)
@@ -112,7 +112,7 @@ def read_file(path: Path) -> dict[str, Any]:
             raw = _read_with_pydicom(path)
     except Exception:
         # Whatever a broken file raises in a reader, it is one row with a code; the text could carry values.
-        row["problems"] = ["unreadable_header" if _looks_like_dicom(path) else "not_dicom"]
+        row["problems"] = ["unreadable_header" if _looks_like_dicom(path) else "no_dicom_file"]
         return row
     row["is_dicom"] = True
     values, row["oddities"] = header.interpret(raw.values)

@@ -81,4 +81,23 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ("contours_repeated", "A contour stands twice in the same place; it counts once.", ""),
     ("contours_moved_to_nearest_slice", "Contours between slices were taken to the nearest slice.", ""),
     ("contour_planes_merged", "Of several contour planes at one slice, the closest one counts.", ""),
+    # What it holds, found while auditing
+    ("unreadable_mask_pixels", "The pixels of the SEG cannot be decoded.", EXPORT_AGAIN),
+    ("mask_empty", "No segment holds a voxel, no structure a contour.", "Deliver the finished mask."),
+    (
+        "no_tumour_segment",
+        "No segment of the mask is the tumour by label, type or code.",
+        "Name the segment, or add its name to audit.tumour.ranks.",
+    ),
+    (
+        "tumour_segment_ambiguous",
+        "Several segments could be the tumour, and no rank decides between them.",
+        "Name the primary tumour's segment, or order the names in audit.tumour.ranks.",
+    ),
+    ("tumour_segment_empty", "The tumour's segment holds no voxel.", "Deliver the finished mask."),
+    (
+        "only_segment_taken_for_tumour",
+        "The only segment was taken for the tumour; neither name nor code says so.",
+        "",
+    ),
 )

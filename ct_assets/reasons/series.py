@@ -4,6 +4,7 @@ EXPORT_AGAIN = "Export the whole series again from the archive."
 
 REASONS: tuple[tuple[str, str, str], ...] = (
     # What a file is
+    ("no_dicom_file", "The file is empty or no DICOM file.", "Nothing need be done."),
     ("unreadable_header", "The file begins like DICOM and its header cannot be read.", EXPORT_AGAIN),
     (
         "unreadable_sequences",

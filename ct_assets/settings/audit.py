@@ -34,30 +34,47 @@ class TumourSettings(Section):
     """
 
     ranks: tuple[tuple[str, ...], ...] = (
+        ("gtvp", "gtv p", "gtv t", "gtvt", "gtv 1", "gtv1", "gtv primary", "primary tumor", "primary tumour"),
         ("gtv", "gross tumor volume", "gross tumour volume", "gross target volume"),
-        ("tumor", "tumour", "neoplasm", "lesion", "mass", "nodule", "carcinoma", "malignan", "sarcoma"),
+        (
+            "tumor",
+            "tumour",
+            "neoplas",
+            "lesion",
+            "mass",
+            "nodule",
+            "carcinoma",
+            "cancer",
+            "malignan",
+            "sarcoma",
+        ),
         ("ctv", "clinical target volume"),
         ("itv", "internal target volume"),
         ("ptv", "planning target volume"),
     )
-    """Words of a label, lower case, best rank first; a word matches at a word's beginning."""
+    """Words of a label, best rank first; compared without case at the beginning of any of its words, with
+    every sign other than letters and digits as a blank. The primary tumour's usual names come before other
+    gross tumour volumes, which may be nodes."""
+    never: tuple[str, ...] = ("edema", "oedema", "gtvn", "gtv n", "node", "nodal", "lymph", "ring", "minus")
+    """Words that keep a label from being the tumour: swelling, lymph nodes, helper structures of planning."""
     codes: tuple[tuple[str, int], ...] = (
-        ("SCT:108369006", 1),
-        ("SCT:86049000", 1),
-        ("SRT:M-80003", 1),
-        ("SCT:4147007", 1),
-        ("SRT:M-03000", 1),
-        ("SCT:52988006", 1),
-        ("SRT:M-01000", 1),
-        ("SCT:27925004", 1),
-        ("SRT:M-03010", 1),
-        ("NCIt:C85402", 0),
-        ("NCIt:C112913", 2),
-        ("NCIt:C85403", 4),
+        ("SCT:108369006", 2),
+        ("SRT:M-80003", 2),
+        ("SCT:86049000", 2),
+        ("SRT:M-80103", 2),
+        ("SCT:4147007", 2),
+        ("SRT:M-03000", 2),
+        ("SCT:52988006", 2),
+        ("SRT:M-01100", 2),
+        ("SCT:27925004", 2),
+        ("SRT:M-03010", 2),
+        ("NCIt:C3262", 2),
     )
-    """`scheme:value` of the segmented property type and the rank it stands for (counted from 0)."""
+    """`scheme:value` of the segmented property type and the rank it stands for, counted from 0: neoplasm,
+    primary malignant neoplasm, mass, lesion, nodule (PS3.16 CID 7159)."""
     single_segment_is_tumour: bool = True
-    """A mask object with one segment whose name says nothing is taken for the tumour, with a warning."""
+    """The only segment of a mask object is taken for the tumour, with a warning, where neither name nor code
+    says what it is; never where its category is anatomy."""
 
 
 class AuditSettings(Section):

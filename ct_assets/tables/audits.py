@@ -106,9 +106,9 @@ class MetadataAudit(dy.Schema):
     frame_positions_mm = dy.List(dy.Float64(), nullable=True)  # 3 a frame
     frame_orientations = dy.List(dy.Float64(), nullable=True)  # 6 a frame, or 6
     frame_pixel_spacings_mm = dy.List(dy.Float64(), nullable=True)  # 2 a frame, or 2
-    frame_types = dy.List(dy.String(), nullable=True)  # FrameType with "/", 1 a frame, or 1
-    frame_acquisition_numbers = dy.List(dy.Int64(), nullable=True)
-    frame_temporal_position_indices = dy.List(dy.Int64(), nullable=True)
+    frame_types = dy.List(dy.String(nullable=True), nullable=True)  # FrameType with "/", 1 a frame, or 1
+    frame_acquisition_numbers = dy.List(dy.Int64(nullable=True), nullable=True)
+    frame_temporal_position_indices = dy.List(dy.Int64(nullable=True), nullable=True)
     frame_rescale_slopes = dy.List(dy.Float64(), nullable=True)
     frame_rescale_intercepts = dy.List(dy.Float64(), nullable=True)
 
@@ -117,12 +117,14 @@ class MetadataAudit(dy.Schema):
     maximum_fractional_value = dy.Int64(nullable=True)
     segments_overlap = dy.String(nullable=True)  # as stated: YES, NO, UNDEFINED
     has_overlap = dy.Bool(nullable=True)  # as found in the pixels; null for RTSTRUCT
-    frame_segment_numbers = dy.List(dy.Int64(), nullable=True)
-    segment_numbers = dy.List(dy.Int64(), nullable=True)  # ROI numbers for RTSTRUCT
-    segment_labels = dy.List(dy.String(), nullable=True)  # ROI names for RTSTRUCT
-    segment_types = dy.List(dy.String(), nullable=True)  # property type, or RT ROI interpreted type
-    segment_categories = dy.List(dy.String(), nullable=True)
-    segment_algorithms = dy.List(dy.String(), nullable=True)
+    frame_segment_numbers = dy.List(dy.Int64(nullable=True), nullable=True)
+    segment_numbers = dy.List(dy.Int64(nullable=True), nullable=True)  # ROI numbers for RTSTRUCT
+    segment_labels = dy.List(dy.String(nullable=True), nullable=True)  # ROI names for RTSTRUCT
+    segment_types = dy.List(
+        dy.String(nullable=True), nullable=True
+    )  # property type, or RT ROI interpreted type
+    segment_categories = dy.List(dy.String(nullable=True), nullable=True)
+    segment_algorithms = dy.List(dy.String(nullable=True), nullable=True)
     segment_voxels = dy.List(dy.Int64(), nullable=True)  # FRACTIONAL: half of the maximum or more
     segment_contours = dy.List(dy.Int64(), nullable=True)  # RTSTRUCT: closed planar contours
     segment_boxes_mm = dy.List(dy.Float64(), nullable=True)  # 6 a segment: least x y z, greatest x y z; NaN
@@ -130,3 +132,205 @@ class MetadataAudit(dy.Schema):
     referenced_series_instance_uids = dy.List(dy.String(), nullable=True)
     referenced_sop_instance_uids = dy.List(dy.String(), nullable=True)
     referenced_frame_of_reference_uids = dy.List(dy.String(), nullable=True)
+
+
+class SeriesAudit(dy.Schema):
+    """A row a series of the cohort: what belongs together in space and acquisition, and what becomes of it.
+
+    Header facts are the value of most slices; null where no slice tells or where there is no geometry.
+    """
+
+    series_id = dy.String(primary_key=True)
+    """SeriesInstanceUID, with `_2`, `_3` where one UID holds several volumes."""
+    series_instance_uid = dy.String(nullable=True)
+    study_instance_uid = dy.String(nullable=True)
+    patient_id = dy.String(nullable=True)
+    kind = dy.String(check=lambda column: column.is_in(["ct", "localizer", "seg", "rtstruct", "other"]))
+    decision = dy.String(check=lambda column: column.is_in(["convert", "correct", "refuse"]))
+    reasons = dy.List(dy.String())
+    """Why it is refused, or what is corrected."""
+    warnings = dy.List(dy.String())
+    split_by = dy.List(dy.String())
+    """Attributes that part it from other volumes under its UID."""
+    is_principal = dy.Bool()
+    not_principal_because = dy.String(nullable=True)
+    """What rules a CT series out as its patient's principal one, or what the chosen one has over it."""
+    instances = dy.Int64()
+    """Slices for CT, objects elsewhere."""
+    left_out = dy.Int64()
+    """Instances under the same UID that are no part of it."""
+
+    # Geometry, from positions and orientations alone
+    plane = dy.String(nullable=True)
+    slices = dy.Int64(nullable=True)
+    """Distinct places along the normal."""
+    rows = dy.Int64(nullable=True)
+    matrix_columns = dy.Int64(nullable=True, alias="columns")
+    row_spacing_mm = dy.Float64(nullable=True)
+    """Between rows."""
+    column_spacing_mm = dy.Float64(nullable=True)
+    """Between columns."""
+    slice_spacing_mm = dy.Float64(nullable=True)
+    """Along the normal."""
+    slice_step_min_mm = dy.Float64(nullable=True)
+    slice_step_max_mm = dy.Float64(nullable=True)
+    slice_step_spread_mm = dy.Float64(nullable=True)
+    slice_thickness_mm = dy.Float64(nullable=True)
+    spacing_minus_thickness_mm = dy.Float64(nullable=True)
+    """Positive: tissue between the slices is unseen; negative: slices overlap."""
+    coverage_mm = dy.Float64(nullable=True)
+    """First to last slice, centre to centre."""
+    gaps = dy.Int64(nullable=True)
+    missing_slices = dy.Int64(nullable=True)
+    """Slices that fit into the gaps, where whole numbers do."""
+    duplicate_positions = dy.Int64(nullable=True)
+    tilt_deg = dy.Float64(nullable=True)
+    shear_row_mm_per_slice = dy.Float64(nullable=True)
+    shear_column_mm_per_slice = dy.Float64(nullable=True)
+    obliqueness_deg = dy.Float64(nullable=True)
+    orientation_spread_deg = dy.Float64(nullable=True)
+    pixel_spacing_spread_mm = dy.Float64(nullable=True)
+    max_corner_error_mm = dy.Float64(nullable=True)
+    """Largest distance of any slice's corner from the regular grid."""
+    frames_of_reference = dy.Int64()
+    field_of_view_mm = dy.Float64(nullable=True)
+    """Columns x spacing between columns."""
+    reconstruction_diameter_mm = dy.Float64(nullable=True)
+    data_collection_diameter_mm = dy.Float64(nullable=True)
+    is_field_of_view_cropped = dy.Bool(nullable=True)
+    """The matrix shows less than ReconstructionDiameter: cropped after reconstruction."""
+
+    # Intensity
+    rescales = dy.Int64(nullable=True)
+    """Distinct pairs of slope and intercept."""
+    rescale_slope = dy.Float64(nullable=True)
+    rescale_intercept = dy.Float64(nullable=True)
+    rescale_type = dy.String(nullable=True)
+    pixel_padding_value = dy.Int64(nullable=True)
+    bits_stored = dy.Int64(nullable=True)
+    pixel_representation = dy.Int64(nullable=True)
+    transfer_syntax_uid = dy.String(nullable=True)
+    is_lossy = dy.Bool()
+
+    # Appearance and confounders
+    image_type = dy.List(dy.String(), nullable=True)
+    is_original = dy.Bool()
+    """ImageType begins ORIGINAL and PRIMARY."""
+    kernels = dy.Int64()
+    convolution_kernel = dy.String(nullable=True)
+    kvp_kv = dy.Float64(nullable=True)
+    exposure_mas = dy.Float64(nullable=True)
+    xray_tube_current_ma = dy.Float64(nullable=True)
+    ctdi_vol_mgy = dy.Float64(nullable=True)
+    spiral_pitch_factor = dy.Float64(nullable=True)
+    filter_type = dy.String(nullable=True)
+    has_contrast = dy.Bool()
+    """ContrastBolusAgent is told."""
+    body_part_examined = dy.String(nullable=True)
+    patient_position = dy.String(nullable=True)
+    manufacturer = dy.String(nullable=True)
+    manufacturer_model_name = dy.String(nullable=True)
+    software_versions = dy.String(nullable=True)
+    institution_name = dy.String(nullable=True)
+    patient_age_years = dy.Float64(nullable=True)
+    patient_sex = dy.String(nullable=True)
+    acquisition_date = dy.Date(nullable=True)
+
+
+class MaskAudit(dy.Schema):
+    """A row a mask object (SEG or RTSTRUCT): what it refers to, and whether it fits that CT. Null: unknown."""
+
+    sop_instance_uid = dy.String(nullable=True)
+    path = dy.String(primary_key=True)
+    patient_id = dy.String(nullable=True)
+    series_instance_uid = dy.String(nullable=True)
+    kind = dy.String(check=lambda column: column.is_in(["seg", "rtstruct"]))
+    segmentation_type = dy.String(nullable=True)
+    reasons = dy.List(dy.String())
+    """Why it cannot serve as its CT's tumour mask."""
+    warnings = dy.List(dy.String())
+    is_usable = dy.Bool()
+    """No reason speaks against it."""
+
+    # Reference
+    referenced_series_instance_uid = dy.String(nullable=True)
+    """The CT series that is meant; where that is not there, the one that is named."""
+    referenced_series_id = dy.String(nullable=True)
+    """The same among the series that are there; null where none is."""
+    referenced_by = dy.String(nullable=True)
+    """`sop_instance`, `series`, `frame_of_reference` or `position`."""
+    references_principal_series = dy.Bool(nullable=True)
+    """Null where the patient has no principal series."""
+    is_referenced_series_present = dy.Bool()
+    referenced_instances = dy.Int64()
+    referenced_instances_present = dy.Int64()
+
+    # Geometry against the CT that is meant; positions of frames or contours
+    frame_of_reference_matches = dy.Bool(nullable=True)
+    orientation_matches = dy.Bool(nullable=True)
+    pixel_spacing_matches = dy.Bool(nullable=True)
+    pixels_coincide = dy.Bool(nullable=True)
+    """Pixel centres of mask and CT are the same points."""
+    positions_match = dy.Bool(nullable=True)
+    """Every frame or contour plane lies on a slice."""
+    is_inside_volume = dy.Bool(nullable=True)
+    geometry_fits = dy.Bool(nullable=True)
+    """All of these; null where the CT has no geometry."""
+    max_plane_offset_mm = dy.Float64(nullable=True)
+    """Largest distance of a frame or contour plane from the nearest slice."""
+    planes = dy.Int64(nullable=True)
+    planes_on_slices = dy.Int64(nullable=True)
+
+    # Content
+    segments = dy.Int64()
+    segment_labels = dy.List(dy.String())
+    has_overlap = dy.Bool(nullable=True)
+    is_empty = dy.Bool(nullable=True)
+    """No segment holds a voxel, no structure a contour."""
+    tumour_segment_number = dy.Int64(nullable=True)
+    """The segment that is the tumour; null where none is, or several could be."""
+    tumour_segment_label = dy.String(nullable=True)
+    tumour_rank = dy.Int64(nullable=True)
+    """Which rank of `audit.tumour.ranks` decided, from 0; null where the only segment was taken."""
+    tumour_candidates = dy.Int64()
+    """Segments of the best rank."""
+    is_tumour_ambiguous = dy.Bool()
+    tumour_voxels = dy.Int64(nullable=True)
+    tumour_volume_ml = dy.Float64(nullable=True)
+
+
+class PatientAudit(dy.Schema):
+    """A row a patient: the facts that decide about eligibility, as far as images tell them."""
+
+    patient_id = dy.String(primary_key=True)
+    files = dy.Int64()
+    """Instances of all kinds, each counted once however often it was delivered."""
+    studies = dy.Int64()
+    ct_series = dy.Int64()
+    """Volumes of CT slices; localizers are none."""
+    ct_series_not_refused = dy.Int64()
+    localizer_series = dy.Int64()
+    seg_objects = dy.Int64()
+    rtstruct_objects = dy.Int64()
+    contradicting_instances = dy.Int64()
+    """Instances that share a SOPInstanceUID with an unequal one."""
+    has_principal_series = dy.Bool()
+    principal_series_id = dy.String(nullable=True)
+    principal_series_instance_uid = dy.String(nullable=True)
+    principal_why = dy.String()
+    """What decided, or why there is none."""
+    is_principal_a_tie = dy.Bool()
+    """Only the last, arbitrary rule told the principal series from the next one."""
+    principal_decision = dy.String(nullable=True)
+    principal_reasons = dy.List(dy.String())
+    principal_slices = dy.Int64(nullable=True)
+    principal_slice_spacing_mm = dy.Float64(nullable=True)
+    principal_slice_thickness_mm = dy.Float64(nullable=True)
+    has_exactly_one_seg = dy.Bool()
+    seg_sop_instance_uid = dy.String(nullable=True)
+    """The only SEG object; null where there is none or several. The columns below are about it."""
+    seg_references_principal_series = dy.Bool(nullable=True)
+    seg_geometry_fits = dy.Bool(nullable=True)
+    seg_has_tumour = dy.Bool(nullable=True)
+    """Exactly one segment is the tumour, and it holds voxels."""
+    seg_reasons = dy.List(dy.String())
