@@ -106,12 +106,4 @@ class EligibilitySettings(Section):
     """Who may enter the cohort (`eligibility:`)."""
 
     query: Path = Path("eligibility.sql")
-    """The SQL that judges each patient."""
-    max_slice_spacing_mm: float = Field(default=5.0, gt=0)
-    """Slices further apart hide small tumours; the query reads it as `getvariable('max_slice_spacing_mm')`."""
-    max_slice_thickness_mm: float = Field(default=5.0, gt=0)
-    """Thicker slices blur small tumours away; `getvariable('max_slice_thickness_mm')`."""
-    min_slices: int = Field(default=10, ge=2)
-    """Fewer slices are no chest; `getvariable('min_slices')`."""
-    min_tumour_voxels: int = Field(default=1, ge=1)
-    """A mask with fewer voxels of tumour counts as empty; `getvariable('min_tumour_voxels')`."""
+    """The SQL that judges each patient; limits such as the thickest slice allowed stand in it."""

@@ -5,7 +5,7 @@ import polars as pl
 
 
 class Labels(dy.Schema):
-    """A row a patient that the clinic's table knows; further columns as `labels.keep` declares them."""
+    """A row a patient of any batch, labelled or not; further columns as `labels.keep` declares them."""
 
     patient_id = dy.String(primary_key=True)
     """Pseudonym."""
@@ -18,8 +18,8 @@ class Labels(dy.Schema):
     site = dy.String(nullable=True)
     reasons = dy.List(dy.String(), nullable=False)
     """Codes of what could not be used of this patient's rows."""
-    rows = dy.Int64(min=1)
-    """Rows of the table that speak of the patient."""
+    rows = dy.Int64(min=0)
+    """Rows of the clinic's table that speak of the patient."""
     tnm_edition = dy.String(nullable=True)
     label_version = dy.String()
 
