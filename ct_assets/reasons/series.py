@@ -2,6 +2,7 @@
 
 EXPORT_AGAIN = "Export the whole series again from the archive."
 
+NOTHING = "Nothing need be done."
 REASONS: tuple[tuple[str, str, str], ...] = (
     # What a file is
     ("no_dicom_file", "The file is empty or no DICOM file.", "Nothing need be done."),
@@ -179,7 +180,7 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "Bits above BitsStored held something else (old overlays); they are ignored.",
         "",
     ),
-    ("padding_kept", "Pixels outside the scanned circle hold a padding value, which is kept.", ""),
-    ("padding_replaced_by_air", "Pixels with the padding value were replaced by air, as set.", ""),
-    ("series_refused", "A slice of a series that is refused as a whole.", ""),
+    ("padding_kept", "Pixels outside the scanned circle hold a padding value, which is kept.", NOTHING),
+    ("padding_replaced_by_air", "Pixels with the padding value were replaced by air, as set.", NOTHING),
+    ("series_refused", "A slice of a series that is refused as a whole.", NOTHING),
 )
