@@ -1,0 +1,125 @@
+"""Checks of the split ledger: whether it was rewritten, and what people should know of it.
+
+Belongs here: what blocks (a ledger that was rewritten) and what only warns (too few patients, a class missing, a
+corrected label). Does not: making the ledger and finding leaks in it (`cohort.splits`).
+"""
+
+from dataclasses import dataclass
+
+import orjson
+import polars as pl
+
+from ct_assets.cohort.splits import FEWEST_FOR_A_TEST, TEST, TRAIN, active, chained
+from ct_assets.tables.cohort import SplitLedger
+
+
+@dataclass(frozen=True)
+class Warned:
+    """One thing that people should know: a code of `ct_assets.reasons`, what it is about, and a sentence."""
+
+    code: str
+    subject: str
+    sentence: str
+
+
+def rewriting(ledger: pl.DataFrame, previous: pl.DataFrame | None = None) -> list[Warned]:
+    """Return what shows that the ledger was changed other than by adding rows; empty means: nothing.
+
+    The chain of row digests shows edits by hand; `previous`, an older copy, shows any moved or missing patient.
+    A row may have become a tombstone in between, in its place.
+    """
+    found = []
+    if ledger["row"].to_list() != list(range(ledger.height)):
+        found.append(Warned("ledger_rewritten", "rows", "the rows are not numbered 0, 1, 2, …"))
+    again = chained(ledger)["row_digest"]
+    for number in (again != ledger["row_digest"]).arg_true().to_list()[:1]:
+        found.append(
+            Warned("ledger_chain_broken", f"row {number}", f"row {number} does not match its digest")
+        )
+    if previous is None:
+        return found
+    columns = [name for name in SplitLedger.column_names() if name != "row_digest"]
+    now = ledger.select(columns).rows()
+    for number, old in enumerate(previous.select(columns).rows(named=True)):
+        new = dict(zip(columns, now[number], strict=True)) if number < len(now) else None
+        if new == old:
+            continue
+        kept = ("row", "split", "fold", "added_at", "settings_digest")
+        if new is not None and new["is_withdrawn"] and all(new[name] == old[name] for name in kept):
+            continue
+        what = "is gone" if new is None else "is not what it was"
+        found.append(Warned("ledger_rewritten", f"row {number}", f"row {number} {what}"))
+    return found
+
+
+def warnings(ledger: pl.DataFrame, patients: pl.DataFrame | None = None) -> list[Warned]:
+    """Return what people should know: folds that validate nobody, classes missing in training, corrected labels.
+
+    `patients` holds the present labels (`patient_id`, `stage`), to be compared with those in the ledger.
+    """
+    if not ledger.height:
+        return []
+    settings = orjson.loads(ledger["settings"][0])
+    here = active(ledger)
+    training = here.filter(pl.col("split") == TRAIN)
+    found = []
+    folds, count = settings["folds"], training.height
+    if count < folds:
+        validated = training["fold"].drop_nulls().n_unique()
+        found.append(
+            Warned(
+                "few_patients_for_folds",
+                f"{folds} folds",
+                f"{count} training patients for {folds} folds: {validated} folds validate one patient each, the "
+                f"others nobody until the cohort grows. {_possible(count)}",
+            )
+        )
+    if not (here["split"] == TEST).any():
+        wanted = settings["test_share"] > 0
+        why = f"fewer than {FEWEST_FOR_A_TEST} patients" if wanted else "test_share is 0"
+        found.append(Warned("no_test_set", "test", f"there is no test set: {why}"))
+    present = _stages(here, patients)
+    classes = sorted({stage for stage in present.values() if stage})
+    for fold in range(folds):
+        trained = training.filter((pl.col("fold") != fold) | pl.col("fold").is_null())["patient_id"]
+        missing = sorted(set(classes) - {present[patient] for patient in trained})
+        if missing and training.height:
+            found.append(
+                Warned(
+                    "class_missing_in_training",
+                    f"fold {fold}",
+                    f"the training part of fold {fold} has no patient of {', '.join(missing)}",
+                )
+            )
+    for row in here.iter_rows(named=True):
+        if present[row["patient_id"]] != row["stage"]:
+            found.append(
+                Warned(
+                    "label_corrected",
+                    row["patient_id"],
+                    f"was placed as {row['stage'] or 'no stage'}, is now "
+                    f"{present[row['patient_id']] or 'no stage'}; the place stays",
+                )
+            )
+    new_sites = [row for row in training.iter_rows(named=True) if row["fold"] is None]
+    if new_sites:
+        sites = sorted({row["site"] or "unknown" for row in new_sites})
+        found.append(
+            Warned("site_outside_folds", ", ".join(sites), f"{len(new_sites)} patients validate in no fold")
+        )
+    return found
+
+
+def _possible(count: int) -> str:
+    if count < 2:
+        return "At least 2 training patients are needed for any fold to train."
+    return f"Possible now: folds: {count} (leave one out) or fewer, in a new ledger."
+
+
+def _stages(here: pl.DataFrame, patients: pl.DataFrame | None) -> dict[str, str | None]:
+    stages = dict(zip(here["patient_id"], here["stage"], strict=True))
+    if patients is not None and "stage" in patients.columns:
+        for patient, stage in zip(patients["patient_id"], patients["stage"], strict=True):
+            if patient in stages:
+                stages[patient] = stage
+    return stages
