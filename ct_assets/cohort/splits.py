@@ -1,7 +1,7 @@
 """The split ledger: which patient is tested, which fold validates whom, for ever.
 
-Belongs here: making and extending the append-only ledger, and finding leaks between its parts. Does not: its
-other checks (`cohort.splits_checks`), folds that a person made (`cohort.splits_given`), drift between its parts (`cohort.drift`).
+Belongs here: making and extending the append-only ledger. Does not: checking it (`cohort.splits_checks`),
+folds that a person made (`cohort.splits_given`), drift between its parts (`cohort.drift`).
 
 Patients are split, not images. A salted hash orders the patients; within strata a quota of the first in that
 order is set apart for the test, and every other patient goes to the lightest fold of the stratum. What is
@@ -14,7 +14,7 @@ balance of each coarser level decides between folds that are equally light, down
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +28,6 @@ from ct_assets.files import digest_of
 from ct_assets.settings.folds import SplitSettings
 from ct_assets.tables import frame
 from ct_assets.tables.cohort import SplitLedger
-from ct_assets.tables.folds import LeakageFindings
 
 TEST, TRAIN = "test", "train"
 UNKNOWN = "unknown"
@@ -82,10 +81,8 @@ def extend(
         (_Patient(row["patient_id"], row["stage"], row["site"], row["scans"], ""), row["split"], row["fold"])
         for row in active(known).iter_rows(named=True)
     ]
-    if frozen["scheme"] == "leave_one_site_out":
-        placed = _by_site(fresh, held, frozen)
-    else:
-        placed = _balanced(fresh, held, frozen)
+    place = _by_site if frozen["scheme"] == "leave_one_site_out" else _balanced
+    placed = place(fresh, held, frozen)
     return append(known, placed, frozen, recorded_at)
 
 
@@ -170,40 +167,6 @@ def active(ledger: pl.DataFrame) -> pl.DataFrame:
     return ledger.filter(~pl.col("is_withdrawn"))
 
 
-def leakage(ledger: pl.DataFrame, identities: pl.DataFrame) -> pl.DataFrame:
-    """Return `LeakageFindings`: every identity that stands in the test set and in training, or in two folds.
-
-    `identities` has `patient_id` and a column a kind of identity (`study_instance_uid`,
-    `frame_of_reference_uid`, `pixel_digest`, …), as many rows a patient as there are images; nulls and empty
-    texts are no identity. A patient with two rows of the ledger is found as well. Empty means: no leak.
-    """
-    part_of: dict[str, set[str]] = defaultdict(set)
-    for row in ledger.iter_rows(named=True):
-        part_of[row["patient_id"]].add(_part(row["split"], row["fold"]))
-    rows = [
-        {"kind": "patient_id", "value": patient, "patient_ids": [patient], "parts": sorted(parts)}
-        for patient, parts in part_of.items()
-        if len(parts) > 1
-    ]
-    for kind in sorted(set(identities.columns) - {"patient_id", "case_id"}):
-        bearers: dict[str, set[str]] = defaultdict(set)
-        for patient, value in identities.select("patient_id", kind).iter_rows():
-            if value and patient in part_of:
-                bearers[str(value)].add(patient)
-        for value, patients in bearers.items():
-            parts = set().union(*(part_of[patient] for patient in patients))
-            if len(parts) > 1:
-                rows.append(
-                    {
-                        "kind": kind,
-                        "value": value,
-                        "patient_ids": sorted(patients),
-                        "parts": sorted(parts),
-                    }
-                )
-    return frame(rows, LeakageFindings).sort("kind", "value")
-
-
 def frozen_settings(settings: SplitSettings, patients: pl.DataFrame) -> dict[str, Any]:
     """Return what is fixed when a ledger is made; with a fold a site, the sites and their order too.
 
@@ -236,12 +199,6 @@ def refuse_changed_settings(ledger: pl.DataFrame, frozen: dict[str, Any]) -> Non
             "on it rests on them. Set them back, or move splits.parquet away to make a new ledger (all folds, "
             "models and reports are then made anew, and the old test set is spent)."
         )
-
-
-def _part(split: str, fold: int | None) -> str:
-    if split == TEST:
-        return "test"
-    return "training only" if fold is None else f"fold {fold}"
 
 
 def _patients(patients: pl.DataFrame, salt: str) -> list[_Patient]:

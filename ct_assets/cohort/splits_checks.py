@@ -1,16 +1,28 @@
-"""Checks of the split ledger: whether it was rewritten, and what people should know of it.
+"""Checks of the split ledger: leakage, rewriting, and what people should know of it.
 
-Belongs here: what blocks (a ledger that was rewritten) and what only warns (too few patients, a class missing, a
-corrected label). Does not: making the ledger and finding leaks in it (`cohort.splits`).
+Belongs here: what blocks (an identity in two parts of the split; a ledger that was rewritten) and what only
+warns (too few patients, a class missing, a corrected label). Does not: making the ledger (`cohort.splits`).
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import orjson
 import polars as pl
 
 from ct_assets.cohort.splits import FEWEST_FOR_A_TEST, TEST, TRAIN, active, chained
+from ct_assets.tables import frame
 from ct_assets.tables.cohort import SplitLedger
+from ct_assets.tables.folds import LeakageFindings
+
+IDENTITIES = (
+    "study_instance_uid",
+    "series_instance_uid",
+    "sop_instance_uid",
+    "frame_of_reference_uid",
+    "pixel_digest",
+)
+"""What makes two patients' data the same data, or of the same person."""
 
 
 @dataclass(frozen=True)
@@ -22,20 +34,50 @@ class Warned:
     sentence: str
 
 
+def leakage(ledger: pl.DataFrame, identities: pl.DataFrame) -> pl.DataFrame:
+    """Return `LeakageFindings`: every identity that stands in the test set and in training, or in two folds.
+
+    `identities` has `patient_id` and columns named in `IDENTITIES` (others are not looked at), as many rows a
+    patient as there are images; nulls and empty texts are no identity. A patient with two rows of the ledger is
+    found as well. Empty means: no leak.
+    """
+    part_of: dict[str, set[str]] = defaultdict(set)
+    for row in ledger.iter_rows(named=True):
+        part_of[row["patient_id"]].add(_part(row["split"], row["fold"]))
+    rows = [
+        {"kind": "patient_id", "value": patient, "patient_ids": [patient], "parts": sorted(parts)}
+        for patient, parts in part_of.items()
+        if len(parts) > 1
+    ]
+    for kind in (name for name in IDENTITIES if name in identities.columns):
+        bearers: dict[str, set[str]] = defaultdict(set)
+        for patient, value in identities.select("patient_id", kind).unique().iter_rows():
+            if value and patient in part_of:
+                bearers[str(value)].add(patient)
+        for value, patients in bearers.items():
+            parts = set().union(*(part_of[patient] for patient in patients))
+            if len(parts) > 1:
+                rows.append(
+                    {
+                        "kind": kind,
+                        "value": value,
+                        "patient_ids": sorted(patients),
+                        "parts": sorted(parts),
+                    }
+                )
+    return frame(rows, LeakageFindings).sort("kind", "value")
+
+
 def rewriting(ledger: pl.DataFrame, previous: pl.DataFrame | None = None) -> list[Warned]:
     """Return what shows that the ledger was changed other than by adding rows; empty means: nothing.
 
     The chain of row digests shows edits by hand; `previous`, an older copy, shows any moved or missing patient.
     A row may have become a tombstone in between, in its place.
     """
-    found = []
-    if ledger["row"].to_list() != list(range(ledger.height)):
-        found.append(Warned("ledger_rewritten", "rows", "the rows are not numbered 0, 1, 2, …"))
-    again = chained(ledger)["row_digest"]
-    for number in (again != ledger["row_digest"]).arg_true().to_list()[:1]:
-        found.append(
-            Warned("ledger_chain_broken", f"row {number}", f"row {number} does not match its digest")
-        )
+    found = [
+        Warned("ledger_chain_broken", f"row {number}", f"row {number} does not match its digest")
+        for number in broken_rows(ledger)[:1]
+    ]
     if previous is None:
         return found
     columns = [name for name in SplitLedger.column_names() if name != "row_digest"]
@@ -52,6 +94,13 @@ def rewriting(ledger: pl.DataFrame, previous: pl.DataFrame | None = None) -> lis
     return found
 
 
+def broken_rows(ledger: pl.DataFrame) -> list[int]:
+    """Return the rows of the ledger that do not match their digest, or stand out of order."""
+    again = chained(ledger)["row_digest"]
+    out_of_order = ledger["row"] != pl.Series(range(ledger.height), dtype=pl.Int64)
+    return ((again != ledger["row_digest"]) | out_of_order).arg_true().to_list()
+
+
 def warnings(ledger: pl.DataFrame, patients: pl.DataFrame | None = None) -> list[Warned]:
     """Return what people should know: folds that validate nobody, classes missing in training, corrected labels.
 
@@ -59,11 +108,11 @@ def warnings(ledger: pl.DataFrame, patients: pl.DataFrame | None = None) -> list
     """
     if not ledger.height:
         return []
-    settings = orjson.loads(ledger["settings"][0])
+    made_with = orjson.loads(ledger["settings"][0])
     here = active(ledger)
     training = here.filter(pl.col("split") == TRAIN)
     found = []
-    folds, count = settings["folds"], training.height
+    folds, count = made_with["folds"], training.height
     if count < folds:
         validated = training["fold"].drop_nulls().n_unique()
         found.append(
@@ -75,7 +124,7 @@ def warnings(ledger: pl.DataFrame, patients: pl.DataFrame | None = None) -> list
             )
         )
     if not (here["split"] == TEST).any():
-        wanted = settings["test_share"] > 0
+        wanted = made_with["test_share"] > 0
         why = f"fewer than {FEWEST_FOR_A_TEST} patients" if wanted else "test_share is 0"
         found.append(Warned("no_test_set", "test", f"there is no test set: {why}"))
     present = _stages(here, patients)
@@ -108,6 +157,12 @@ def warnings(ledger: pl.DataFrame, patients: pl.DataFrame | None = None) -> list
             Warned("site_outside_folds", ", ".join(sites), f"{len(new_sites)} patients validate in no fold")
         )
     return found
+
+
+def _part(split: str, fold: int | None) -> str:
+    if split == TEST:
+        return "test"
+    return "training only" if fold is None else f"fold {fold}"
 
 
 def _possible(count: int) -> str:

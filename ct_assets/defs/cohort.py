@@ -144,10 +144,11 @@ def splits_are_workable(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckRe
     found = warnings(
         tables.read_table(layout.splits, SplitLedger),
         tables.read_table(layout.labels, Labels),
-        platform.settings.splits,
     )
     return dg.AssetCheckResult(
-        passed=not found, severity=dg.AssetCheckSeverity.WARN, metadata={"warnings": found}
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"warnings": [warned.sentence for warned in found]},
     )
 
 

@@ -39,7 +39,7 @@ def fold_plan(
         "fold_plan",
         plan.digest,
         {
-            "training_patients": len(plan.training_patients),
+            "training_patients": plan.training_patients,
             "target_spacing_mm": list(plan.target_spacing_mm),
             "intensity": plan.intensity.model_dump(mode="json"),
             "patch_size": list(plan.patch_size),
@@ -76,6 +76,7 @@ def fold_volumes(
     """The fold's volumes at its plan's spacing, in a store that folds share by content (ephemeral)."""
     from ct_assets.learning.fold_volumes import build
     from ct_assets.learning.plan import Plan
+    from ct_assets.tables.folds import FoldVolumes
 
     recorder = Recorder(context, platform)
     layout, fold = platform.layout, context.partition_key
@@ -88,6 +89,7 @@ def fold_volumes(
             layout.store,
             workers=platform.workers,
         )
+        tables.write_table(layout.fold(fold) / "volumes.parquet", volumes, FoldVolumes)
     return recorder.result(
         "fold_volumes",
         files.digest_of(volumes.to_dicts()),
