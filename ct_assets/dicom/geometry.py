@@ -248,7 +248,7 @@ def _basic_faults(
 def _orthonormal(orientation: Floats) -> tuple[Floats, Floats, Floats] | None:
     """Return unit row, column and normal directions; None where the six numbers are no such pair."""
     row, column = orientation[:3], orientation[3:]
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    lengths = float(np.linalg.norm(row)), float(np.linalg.norm(column))
     if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(row @ column))) > UNIT_TOLERANCE:
         return None
     row = row / lengths[0]

@@ -20,7 +20,7 @@ from ct_assets import parallel, progress, tables
 from ct_assets.dicom import elements, header
 from ct_assets.tables.audits import MetadataAudit
 
-FILES_PER_TASK = 64
+FILES_PER_TASK = 256
 FEW_FILES = 400
 """Fewer files are read in this process: starting workers would take longer."""
 

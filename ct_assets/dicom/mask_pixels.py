@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.pixels import iter_pixels
+from pydicom.pixels.utils import iter_pixels
 
 FRACTIONAL_SHARE = 0.5
 """A voxel of a FRACTIONAL segmentation counts from half of the maximum on."""
@@ -26,7 +26,7 @@ def count(dataset: Dataset, row: dict[str, Any]) -> dict[str, Any]:
     voxels = dict.fromkeys(numbers, 0)
     corners: dict[int, list[npt.NDArray[np.float64]]] = {number: [] for number in numbers}
     planes = _planes(row)
-    lit_at: dict[tuple[int, ...], list[npt.NDArray[np.bool_]]] = {}
+    lit_at: dict[tuple[int, ...], list[npt.NDArray[np.uint8]]] = {}
     is_overlapping = False
     for frame, pixels in enumerate(_frames(dataset, row)):
         for number, lit in _segments_of(frame, pixels, row, numbers):
@@ -53,7 +53,7 @@ def count(dataset: Dataset, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _frames(dataset: Dataset, row: dict[str, Any]) -> Iterator[npt.NDArray[np.generic]]:
+def _frames(dataset: Dataset, row: dict[str, Any]) -> Iterator[npt.NDArray[np.uint8]]:
     if dataset.get("BitsAllocated") == 1 and not dataset.file_meta.TransferSyntaxUID.is_compressed:
         # Frames of one bit follow each other without padding (PS3.5 8.1.1): one frame unpacked at a time.
         packed = np.frombuffer(dataset.PixelData, np.uint8)
@@ -69,7 +69,7 @@ def _frames(dataset: Dataset, row: dict[str, Any]) -> Iterator[npt.NDArray[np.ge
 
 
 def _segments_of(
-    frame: int, pixels: npt.NDArray[np.generic], row: dict[str, Any], numbers: list[int]
+    frame: int, pixels: npt.NDArray[np.uint8], row: dict[str, Any], numbers: list[int]
 ) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
     if row["segmentation_type"] == "LABELMAP":
         for number in np.intersect1d(np.unique(pixels), numbers):

@@ -6,6 +6,8 @@ beyond counting (`dicom.mask_pixels`), contours as masks (`dicom.rtstruct`).
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from ct_assets.dicom.uids import (
@@ -17,6 +19,8 @@ from ct_assets.dicom.uids import (
 
 NEEDS_SEQUENCES = MULTI_FRAME_CT_IMAGES | SEGMENTATIONS | {RT_STRUCTURE_SET}
 """SOP classes whose facts stand in sequences."""
+
+Floats = npt.NDArray[np.float64]
 
 _NAN = float("nan")
 
@@ -105,18 +109,20 @@ def structures(dataset: Dataset) -> dict[str, Any]:
         _integer(item.get("ReferencedROINumber")): item
         for item in dataset.get("RTROIObservationsSequence") or []
     }
-    counts, boxes, planes, instances = [], [], [], []
+    counts: list[int] = []
+    boxes: list[float] = []
+    planes: list[float] = []
+    instances: list[Any] = []
     for number in numbers:
-        closed = [
-            item
+        several = [
+            points
             for item in contours.get(number, [])
             if _text(item.get("ContourGeometricType")) == "CLOSED_PLANAR"
+            and (points := _contour_points(item)) is not None
         ]
-        points = [_floats(item.get("ContourData")) for item in closed]
-        points = [values for values in points if len(values) >= 9 and len(values) % 3 == 0]
-        counts.append(len(points))
-        boxes.extend(_box(points))
-        planes.extend(value for values in points for value in values[:3])
+        counts.append(len(several))
+        boxes.extend(_box(several))
+        planes.extend(value for points in several for value in points[0].tolist())
     for items in contours.values():
         for item in items:
             for image in item.get("ContourImageSequence") or []:
@@ -236,12 +242,27 @@ def _flat(values: list[tuple[Any, ...] | None], *, agree: bool) -> list[Any] | N
     return [number for value in present for number in value]
 
 
-def _box(points: list[list[float]]) -> list[float]:
-    flat = [value for values in points for value in values]
-    if not flat:
+def _contour_points(item: Dataset) -> Floats | None:
+    """Return the points (n, 3) of a contour from its raw value: pydicom makes an object of each number."""
+    raw = item.get_item("ContourData")
+    if raw is None:
+        return None
+    value = raw.value
+    try:
+        parts = value.split(b"\\") if isinstance(value, bytes) else list(value or [])
+        points = np.array(parts, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    if points.size < 9 or points.size % 3 or not np.isfinite(points).all():
+        return None
+    return points.reshape(-1, 3)
+
+
+def _box(contours: list[Floats]) -> list[float]:
+    if not contours:
         return [_NAN] * 6
-    axes = [flat[axis::3] for axis in range(3)]
-    return [*(min(axis) for axis in axes), *(max(axis) for axis in axes)]
+    points = np.concatenate(contours)
+    return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
 
 
 def _floats(value: Any) -> list[float]:

@@ -97,7 +97,7 @@ def group(index: pl.DataFrame, settings: AuditSettings) -> list[Series]:
     found: list[Series] = []
     for (uid, *_), members in sorted(by_uid.items()):
         owners = patients_of[uid]
-        shared = ()
+        shared: tuple[str, ...] = ()
         if len({patient for patient, _ in owners}) > 1:
             shared = ("series_uid_of_two_patients",)
         elif len(owners) > 1:
