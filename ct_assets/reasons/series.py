@@ -25,11 +25,6 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ("modality_not_ct", "An image under a CT SOP class says another modality.", "Ask who made the object."),
     ("not_monochrome", "An image is in colour or a palette: its pixels are no Hounsfield units.", ""),
     # Identity
-    ("missing_patient_id", "PatientID is absent or empty.", "Have the identity set at the source."),
-    ("missing_study_instance_uid", "StudyInstanceUID is absent or empty.", EXPORT_AGAIN),
-    ("missing_series_instance_uid", "SeriesInstanceUID is absent or empty.", EXPORT_AGAIN),
-    ("missing_sop_instance_uid", "SOPInstanceUID is absent or empty.", EXPORT_AGAIN),
-    ("missing_sop_class_uid", "SOPClassUID is absent or empty.", EXPORT_AGAIN),
     (
         "series_uid_of_two_patients",
         "One SeriesInstanceUID stands in the headers of two patients.",
