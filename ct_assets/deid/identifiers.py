@@ -30,6 +30,8 @@ class Identifiers:
     """Strong identifiers of the batch and weak ones by patient (pseudonym), folded."""
 
     strong: set[str] = field(default_factory=set)
+    accented: set[str] = field(default_factory=set)
+    """Words with letters outside ASCII as they are written, in lower case: a search in bytes needs them."""
     weak: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def add(self, kind: str, value: str, owner: str) -> None:
@@ -40,10 +42,22 @@ class Identifiers:
                 self.strong.add(form)
             elif len(form) >= 2 and not form.isdigit():
                 self.weak[owner].add(form)
+        if not value.isascii():
+            self.accented.update(
+                word
+                for word in re.findall(r"[^\W_]+", unicodedata.normalize("NFC", value).lower())
+                if not word.isascii() and is_strong(fold(word))
+            )
+
+    @property
+    def searched_everywhere(self) -> frozenset[str]:
+        """What the leak scan searches: strong identifiers, folded and as written."""
+        return frozenset(self.strong | self.accented)
 
     def merge(self, other: "Identifiers") -> None:
         """Take in what another part of the batch gathered."""
         self.strong |= other.strong
+        self.accented |= other.accented
         for owner, forms in other.weak.items():
             self.weak[owner] |= forms
 
@@ -155,9 +169,7 @@ def _automaton(forms: Iterable[str]) -> ahocorasick.Automaton | None:
     return automaton
 
 
-def _matches(
-    automaton: ahocorasick.Automaton | None, haystack: str, *, whole_words: bool
-) -> Iterable[Span]:
+def _matches(automaton: ahocorasick.Automaton | None, haystack: str, *, whole_words: bool) -> Iterable[Span]:
     if automaton is None:
         return
     for last, length in automaton.iter(haystack):

@@ -17,7 +17,18 @@ _LETTERS_THAT_DO_NOT_DECOMPOSE = {
     "æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe", "ı": "i", "ħ": "h", "Ħ": "h", "ŧ": "t", "Ŧ": "t",
 }  # fmt: skip
 _TRANSLITERATIONS = str.maketrans(
-    {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "å": "aa", "Å": "Aa", "ø": "oe", "Ø": "Oe"}
+    {
+        "ä": "ae",
+        "ö": "oe",
+        "ü": "ue",
+        "Ä": "Ae",
+        "Ö": "Oe",
+        "Ü": "Ue",
+        "å": "aa",
+        "Å": "Aa",
+        "ø": "oe",
+        "Ø": "Oe",
+    }
 )
 
 _WORD = re.compile(r"[^\W_]+(?:[.,](?=\d)\d+)?")
@@ -144,7 +155,11 @@ def _is_harmless_piece(word: str) -> bool:
     if is_harmless_word(word):
         return True
     parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", word)
-    return len(parts) > 1 and "".join(parts) == word and all(
-        is_harmless_word(part) and not _YEAR.fullmatch(part) and (len(part) > 1 or part.isdigit())
-        for part in parts
+    return (
+        len(parts) > 1
+        and "".join(parts) == word
+        and all(
+            is_harmless_word(part) and not _YEAR.fullmatch(part) and (len(part) > 1 or part.isdigit())
+            for part in parts
+        )
     )

@@ -82,6 +82,11 @@ def is_time(value: str) -> bool:
     return not bare or bool(_TIME.fullmatch(bare) or _OLD_TIME.fullmatch(bare))
 
 
+def is_offset(value: str) -> bool:
+    """Whether the value is an offset from UTC, `+0100` (PS3.3 C.12.1.1.1)."""
+    return re.fullmatch(r"[+-]\d{4}", value.strip(" \0")) is not None
+
+
 def is_date_time(value: str, vr: str) -> bool:
     """Whether the value is a valid DA or DT (empty is)."""
     bare = value.strip(" \0")

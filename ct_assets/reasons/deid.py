@@ -37,4 +37,55 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "A face may be recognisable in the images; they are not defaced.",
         "Share them under terms that forbid identification, or deface them first.",
     ),
+    # Files
+    ("empty_file", "The file has no bytes.", "Have it sent again if it should have been an image."),
+    ("not_dicom", "The file is no DICOM.", "Nothing to do, unless an image was expected under this name."),
+    ("truncated", "The file ends before its headers say it should.", "Have it exported again."),
+    ("unreadable_dicom", "The file looks like DICOM and cannot be parsed.", "Have it exported again."),
+    ("unreadable_file", "The file or folder cannot be opened.", "Check its permissions and the medium."),
+    ("symbolic_link", "A symbolic link is not followed out of the batch.", "Deliver the file itself."),
+    ("not_a_file", "A pipe, socket or device lies among the files.", "Take it out of the delivery."),
+    ("dicomdir", "The directory of a medium, no image; it names patients.", "Nothing to do."),
+    (
+        "exact_duplicate",
+        "The same bytes under the same SOPInstanceUID are in the batch already.",
+        "Nothing to do: one of them is used.",
+    ),
+    # Identity
+    (
+        "conflicting_duplicate",
+        "Two different objects of the batch have one SOPInstanceUID, so neither is used.",
+        "Ask the sender which is right and have that one sent again.",
+    ),
+    (
+        "missing_patient_id",
+        "There is no PatientID, so nobody can say whose object it is.",
+        "Have it exported with a PatientID.",
+    ),
+    ("missing_sop_class_uid", "There is no SOPClassUID.", "Have it exported again by another system."),
+    ("missing_sop_instance_uid", "There is no SOPInstanceUID.", "Have it exported again by another system."),
+    ("missing_series_instance_uid", "There is no SeriesInstanceUID.", "Have it exported again."),
+    ("missing_study_instance_uid", "There is no StudyInstanceUID.", "Have it exported again."),
+    (
+        "own_output",
+        "The object, its series or its study was made by this project's de-identification under this key; "
+        "its dates would be shifted a second time.",
+        "Take it out of the delivery; use the released object.",
+    ),
+    # Objects
+    (
+        "structured_report",
+        "A structured report may hold free text in any of its items.",
+        "Switch on clean_structured_content, or release it after reading it with `ct-assets quarantine`.",
+    ),
+    (
+        "unknown_sop_class",
+        "The Standard's tables do not know this SOP class, so nobody can say what its attributes mean.",
+        "Set unknown_sop_classes: release, or release it after looking at it with `ct-assets quarantine`.",
+    ),
+    (
+        "not_processable",
+        "The object could not be carried through de-identification.",
+        "Have it exported again by another system.",
+    ),
 )

@@ -1,0 +1,270 @@
+"""Reading whatever comes as a file, and writing elements byte by byte.
+
+Belongs here: telling DICOM from other files, truncated from whole ones, and the encoding of elements in the
+source's own transfer syntax. pydicom reads; elements stay raw, so that what is kept is kept byte for byte.
+Does not: what happens to an element (`engine`).
+"""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import dcmread
+from pydicom.sequence import Sequence
+from pydicom.uid import UID
+from pydicom.values import convert_SQ
+
+from ct_assets.deid.rules import vr_in_dictionary
+
+PIXEL_DATA = 0x7FE00010
+PIXEL_TAGS = frozenset((PIXEL_DATA, 0x7FE00008, 0x7FE00009))
+"""PixelData, FloatPixelData, DoubleFloatPixelData (PS3.3 C.7.6.3)."""
+DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
+DEFLATED = frozenset(("1.2.840.10008.1.2.1.99",))
+IMPLICIT = "1.2.840.10008.1.2"
+BIG_ENDIAN = "1.2.840.10008.1.2.2"
+IMPLEMENTATION_CLASS_UID = "2.25.191234523771623598247182903412985634177"
+IMPLEMENTATION_VERSION = "CT_ASSETS_1"
+UNDEFINED = 0xFFFFFFFF
+
+_LONG_VRS = frozenset(
+    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+)
+_KNOWN_GROUPS = frozenset((0x0002, 0x0008))
+
+
+class NotReadableError(Exception):
+    """A file that cannot be taken as a DICOM instance; `code` is its reason."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A DICOM file as read: elements raw, values as bytes."""
+
+    dataset: Dataset
+    transfer_syntax: str
+    is_implicit: bool
+    is_little_endian: bool
+
+
+def read(content: bytes, *, with_pixels: bool = True) -> Source:
+    """Read a file's bytes. Raises `NotReadableError` with a reason code.
+
+    A file without preamble is taken where it begins like a data set of group 0002 or 0008. Values that end
+    before their length says make a file `truncated`.
+    """
+    if not content:
+        raise NotReadableError("empty_file")
+    has_preamble = content[128:132] == b"DICM"
+    if not has_preamble and not _begins_like_a_data_set(content):
+        raise NotReadableError("not_dicom")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = dcmread(BytesIO(content), force=not has_preamble, stop_before_pixels=not with_pixels)
+    except EOFError:
+        raise NotReadableError("truncated") from None
+    except zlib.error:
+        raise NotReadableError("truncated") from None
+    except Exception:
+        raise NotReadableError("unreadable_dicom") from None
+    if not elements(dataset):
+        raise NotReadableError("not_dicom" if not has_preamble else "truncated")
+    if with_pixels and _is_cut_short(dataset):
+        raise NotReadableError("truncated")
+    is_implicit, is_little = dataset.original_encoding
+    return Source(dataset, _transfer_syntax(dataset), bool(is_implicit), bool(is_little))
+
+
+def of_changed(source: Source) -> Source:
+    """Return the source again after its pixels were changed in place: written and read, so raw once more."""
+    from pydicom import dcmwrite
+
+    buffer = BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcmwrite(buffer, source.dataset, enforce_file_format=False)
+    return read(buffer.getvalue())
+
+
+def elements(dataset: Dataset) -> dict[int, RawDataElement | DataElement]:
+    """Return the elements as they were read: raw where pydicom had no need to convert them."""
+    return dataset._dict  # type: ignore[return-value]
+
+
+def raw_bytes(element: RawDataElement) -> bytes:
+    """Return the value of a raw element; b"" where it has none."""
+    return element.value or b""
+
+
+def items_of(element: RawDataElement | DataElement, dataset: Dataset) -> list[Dataset] | None:
+    """Return the items of a sequence, also of one stored as UN; None where the bytes are no sequence.
+
+    UN of unknown content is read as Implicit VR Little Endian, as PS3.5 6.2.2 has it.
+    """
+    if not isinstance(element, RawDataElement):
+        return list(element.value) if isinstance(element.value, Sequence) else None
+    value = raw_bytes(element)
+    if not value:
+        return []
+    as_unknown = element.VR == "UN"
+    starts = (b"\xfe\xff\x00\xe0",) if as_unknown or element.is_little_endian else (b"\xff\xfe\xe0\x00",)
+    if not value.startswith(starts):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return list(
+                convert_SQ(
+                    value,
+                    True if as_unknown else element.is_implicit_VR,
+                    True if as_unknown else element.is_little_endian,
+                    dataset._character_set,
+                )
+            )
+    except Exception:
+        return None
+
+
+def is_truncated(element: RawDataElement | DataElement) -> bool:
+    """Whether an element's value is shorter than its length says."""
+    return (
+        isinstance(element, RawDataElement)
+        and element.length != UNDEFINED
+        and len(element.value or b"") != element.length
+    )
+
+
+def effective_vr(element: RawDataElement | DataElement, tag: int) -> str:
+    """Return the VR to go by: the file's, or the dictionary's where the file has none or says UN."""
+    vr = element.VR
+    if vr is None or vr == "UN":
+        return vr_in_dictionary(tag)
+    return str(vr)
+
+
+def encode(tag: int, vr: str, value: bytes, source: Source) -> bytes:
+    """Return one element in the source's encoding; the value is padded to even length."""
+    if len(value) & 1:
+        value += b"\0" if vr in ("UI", "OB", "UN") else b" "
+    return header(tag, vr, len(value), source) + value
+
+
+def header(tag: int, vr: str, length: int, source: Source) -> bytes:
+    """Return tag, VR and length in the source's encoding (PS3.5 7.1)."""
+    order = "<" if source.is_little_endian else ">"
+    group, element = tag >> 16, tag & 0xFFFF
+    if source.is_implicit:
+        return struct.pack(f"{order}HHL", group, element, length)
+    code = vr.encode()
+    if code not in _LONG_VRS and length <= 0xFFFF:
+        return struct.pack(f"{order}HH2sH", group, element, code, length)
+    if code not in _LONG_VRS:
+        code = b"UN"  # PS3.5 6.2.2: too long for the short form
+    return struct.pack(f"{order}HH2sHL", group, element, code, 0, length)
+
+
+def item(content: bytes, source: Source) -> bytes:
+    """Return a sequence item of defined length."""
+    order = "<" if source.is_little_endian else ">"
+    return struct.pack(f"{order}HHL", 0xFFFE, 0xE000, len(content)) + content
+
+
+def raw_element(tag: int, element: RawDataElement, source: Source) -> tuple[bytes, ...]:
+    """Return a raw element again as it was read, header and value apart; encapsulated pixels included."""
+    vr = element.VR or "UN"
+    value = raw_bytes(element)
+    if element.length == UNDEFINED:
+        order = "<" if source.is_little_endian else ">"
+        end = struct.pack(f"{order}HHL", 0xFFFE, 0xE0DD, 0)
+        return header(tag, vr, UNDEFINED, source), value, end
+    return header(tag, vr, len(value), source), value
+
+
+def file_bytes(
+    chunks: list[bytes], sop_class: str, sop_instance: str, transfer_syntax: str
+) -> Iterator[bytes]:
+    """Yield a Part 10 file: empty preamble, file meta made anew, the data set (deflated where it was)."""
+    little = Source(Dataset(), "", False, True)
+    meta = b"".join(
+        (
+            encode(0x00020001, "OB", b"\0\1", little),
+            encode(0x00020002, "UI", sop_class.encode(), little),
+            encode(0x00020003, "UI", sop_instance.encode(), little),
+            encode(0x00020010, "UI", transfer_syntax.encode(), little),
+            encode(0x00020012, "UI", IMPLEMENTATION_CLASS_UID.encode(), little),
+            encode(0x00020013, "SH", IMPLEMENTATION_VERSION.encode(), little),
+        )
+    )
+    yield b"\0" * 128 + b"DICM" + encode(0x00020000, "UL", struct.pack("<L", len(meta)), little) + meta
+    if transfer_syntax not in DEFLATED:
+        yield from chunks
+        return
+    packer = zlib.compressobj(level=6, wbits=-15)
+    deflated = b"".join((*(packer.compress(chunk) for chunk in chunks), packer.flush()))
+    yield deflated + (b"\0" if len(deflated) & 1 else b"")
+
+
+def _begins_like_a_data_set(content: bytes) -> bool:
+    if len(content) < 16:
+        return False
+    group, element = struct.unpack("<HH", content[:4])
+    if group not in _KNOWN_GROUPS or element > 0x0100:
+        return False
+    length = struct.unpack("<L", content[4:8])[0]
+    return content[4:6].isalpha() or length < len(content)
+
+
+def _transfer_syntax(dataset: Dataset) -> str:
+    meta = getattr(dataset, "file_meta", None)
+    stated = str(meta.get("TransferSyntaxUID", "") or "") if isinstance(meta, FileMetaDataset) else ""
+    if stated:
+        return stated.strip(" \0")
+    is_implicit, is_little = dataset.original_encoding
+    return IMPLICIT if is_implicit else "1.2.840.10008.1.2.1" if is_little else BIG_ENDIAN
+
+
+def _is_cut_short(dataset: Dataset) -> bool:
+    """Whether a value, or the pixels that the header promises, end before they should."""
+    own = elements(dataset)
+    if any(is_truncated(element) for element in own.values()):
+        return True
+    pixels = own.get(PIXEL_DATA)
+    if pixels is None or not isinstance(pixels, RawDataElement) or pixels.length == UNDEFINED:
+        return False
+    if UID(_transfer_syntax(dataset)).is_encapsulated if _transfer_syntax(dataset) else False:
+        return False
+    expected = _expected_pixel_bytes(dataset)
+    return expected is not None and len(raw_bytes(pixels)) < expected
+
+
+def _expected_pixel_bytes(dataset: Dataset) -> int | None:
+    rows, columns, bits = (_unsigned(dataset, tag) for tag in (0x00280010, 0x00280011, 0x00280100))
+    if rows is None or columns is None or bits is None:
+        return None
+    samples = _unsigned(dataset, 0x00280002) or 1
+    own = elements(dataset)
+    frames_element, colours = own.get(0x00280008), own.get(0x00280004)
+    frames = 1
+    if isinstance(frames_element, RawDataElement):
+        text = raw_bytes(frames_element).strip(b" \0")
+        frames = int(text) if text.isdigit() else 1
+    if isinstance(colours, RawDataElement) and raw_bytes(colours).startswith(b"YBR_FULL_422"):
+        samples = 2
+    return (rows * columns * frames * samples * bits + 7) // 8
+
+
+def _unsigned(dataset: Dataset, tag: int) -> int | None:
+    element = elements(dataset).get(tag)
+    if not isinstance(element, RawDataElement) or len(raw_bytes(element)) != 2:
+        return None
+    return int.from_bytes(raw_bytes(element), "little" if element.is_little_endian else "big")

@@ -1,0 +1,72 @@
+"""What a released object says about its own de-identification.
+
+Belongs here: DeidentificationMethod and its code sequence, derived from the options in force so that they
+cannot say more than was done (PS3.3 C.7.1.1, PS3.16 CID 7050), and the flags beside them.
+"""
+
+from ct_assets.deid import dicomfile, table
+from ct_assets.deid.dicomfile import Source
+from ct_assets.settings.deid import DeidProfile
+
+CODE_MEANINGS = {
+    "113100": "Basic Application Confidentiality Profile",
+    "113101": "Clean Pixel Data Option",
+    "113103": "Clean Graphics Option",
+    "113104": "Clean Structured Content Option",
+    "113105": "Clean Descriptors Option",
+    "113106": "Retain Longitudinal Temporal Information Full Dates Option",
+    "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
+    "113108": "Retain Patient Characteristics Option",
+    "113109": "Retain Device Identity Option",
+    "113110": "Retain UIDs Option",
+    "113111": "Retain Safe Private Option",
+    "113112": "Retain Institution Identity Option",
+}
+"""CID 7050. 113102, Clean Recognizable Visual Features, is not here: nothing in this house removes faces."""
+
+_SCHEME = "DCM"
+
+
+def codes(profile: DeidProfile, *, is_redacted: bool = False) -> tuple[str, ...]:
+    """Return the codes of the options in force, in ascending order."""
+    in_force = {
+        "113101": is_redacted,
+        "113103": profile.clean_graphics,
+        "113104": profile.clean_structured_content,
+        "113105": profile.clean_descriptors,
+        "113106": profile.retain_longitudinal == "full",
+        "113107": profile.retain_longitudinal == "modified",
+        "113108": profile.retain_patient_characteristics,
+        "113109": profile.retain_device_identity,
+        "113110": profile.retain_uids,
+        "113111": profile.retain_safe_private,
+        "113112": profile.retain_institution,
+    }
+    return ("113100", *(code for code in sorted(in_force) if in_force[code]))
+
+
+def method_text(profile: DeidProfile, *, is_redacted: bool = False) -> str:
+    """Return DeidentificationMethod (0012,0063), LO of several values."""
+    edition = table.load().edition
+    return "\\".join((f"CT_ASSETS PS3.15 {edition}", *codes(profile, is_redacted=is_redacted)))
+
+
+def elements(profile: DeidProfile, source: Source, *, is_redacted: bool) -> dict[int, bytes]:
+    """Return the elements that state the de-identification, encoded, by tag."""
+    items = b"".join(
+        dicomfile.item(
+            dicomfile.encode(0x00080100, "SH", code.encode(), source)
+            + dicomfile.encode(0x00080102, "SH", _SCHEME.encode(), source)
+            + dicomfile.encode(0x00080104, "LO", CODE_MEANINGS[code].encode(), source),
+            source,
+        )
+        for code in codes(profile, is_redacted=is_redacted)
+    )
+    longitudinal = {"modified": b"MODIFIED", "full": b"UNMODIFIED", "no": b"REMOVED"}
+    method = method_text(profile, is_redacted=is_redacted).encode()
+    return {
+        0x00120062: dicomfile.encode(0x00120062, "CS", b"YES", source),
+        0x00120063: dicomfile.encode(0x00120063, "LO", method, source),
+        0x00120064: dicomfile.encode(0x00120064, "SQ", items, source),
+        0x00280303: dicomfile.encode(0x00280303, "CS", longitudinal[profile.retain_longitudinal], source),
+    }

@@ -1,0 +1,548 @@
+"""De-identifying one batch: two passes over its files, the proof, and the release of everything at once.
+
+Belongs here: the order of the work and what is written. Does not: any decision about an element (`engine`),
+a file (`dispositions`) or its pixels (`burned_in`).
+
+Memory follows the tables of the batch (a few hundred bytes a file) and the files under way, never the pixels
+of more than a few instances.
+"""
+
+import os
+import shutil
+import stat
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+import polars as pl
+
+from ct_assets import files, parallel, progress, tables
+from ct_assets.deid import clinic, dicomfile, dispositions, table, uid_graph
+from ct_assets.deid.dispositions import QUARANTINED, REJECTED, RELEASED, Planned
+from ct_assets.deid.engine import Engine, Person
+from ct_assets.deid.gather import FileFacts, Gathered, facts_of, joined
+from ct_assets.deid.identifiers import Finder, Identifiers
+from ct_assets.deid.key import SecretKey
+from ct_assets.deid.leak_scan import Hit, LeakScanner, pixel_digest_of, scan_files
+from ct_assets.deid.pseudonyms import pseudonym
+from ct_assets.deid.staging import Staging
+from ct_assets.errors import SafetyError, UsageError
+from ct_assets.layout import MARKER_NAME, DeidPaths
+from ct_assets.settings.deid import DeidProfile
+from ct_assets.tables.deid import Files, PatientMap, UidMap
+
+FILES_A_TASK = 24
+RESTRICTED_FILE_MODE = 0o600
+PRELOAD = ("ct_assets.deid.run",)
+
+Identifier = tuple[str, str, str, str]
+"""Kind (`name`, `id`, `birth_date`), value, raw patient ID, issuer."""
+
+
+@dataclass(frozen=True)
+class DeidSummary:
+    """What became of a batch."""
+
+    released: int
+    quarantined: int
+    rejected: int
+    reasons: dict[str, int]
+    """Files by reason code."""
+    patients: int
+    burned_in: dict[str, int]
+    """Instances by burned-in verdict."""
+    dangling_references: int
+    tokens_searched: int
+    leaks: int = 0
+
+
+@dataclass
+class Outcome:
+    """What the second pass did with one file."""
+
+    planned: Planned
+    path: str = ""
+    """Below the released folder; empty where nothing was released."""
+    verdict: str = ""
+    warnings: tuple[str, ...] = ()
+    pixels_before: str | None = None
+    pixels_after: str | None = None
+    fates: bytes = b""
+
+
+@dataclass
+class TaskResult:
+    """What one task of the second pass did, and how long its burned-in part took."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    burned_in_wall_s: float = 0.0
+    burned_in_cpu_s: float = 0.0
+    burned_in_items: int = 0
+
+
+def deidentify(
+    input_dir: Path,
+    paths: DeidPaths,
+    profile: DeidProfile,
+    key: SecretKey,
+    *,
+    extra_identifiers: Sequence[Identifier] = (),
+    labels_csv: Path | None = None,
+    workers: int,
+    timings: progress.Timings | None = None,
+) -> DeidSummary:
+    """De-identify every file below `input_dir` and release the result into `paths`.
+
+    Nothing but the files, the profile, the key and the given identifiers decides. Raises `UsageError` for an
+    input that is no folder, and `SafetyError` when the leak scan finds anything: then nothing is released and
+    `leak_scan.json` beside the audit says where.
+    """
+    if not input_dir.is_dir():
+        raise UsageError(f"{input_dir}: no such folder; name the folder that holds the DICOM files")
+    timings = timings or progress.Timings()
+    staging = Staging.beside(paths)
+    try:
+        with timings.step("inventory") as step:
+            facts, gathered = _gather(input_dir, workers)
+            step.items = len(facts)
+        extra = {*extra_identifiers, *(clinic.values_of(labels_csv) if labels_csv else ())}
+        identifiers = _identifiers(gathered.values | extra, facts, key)
+        planned = dispositions.plan(facts, profile, key)
+        uid_map = uid_graph.build(gathered.uids, profile, key)
+        with timings.step("deidentify") as step:
+            outcomes, spent = _second_pass(
+                input_dir, staging.staged, planned, profile, key, identifiers, workers
+            )
+            step.items = sum(one.planned.disposition == RELEASED for one in outcomes)
+        _book_burned_in(timings, spent)
+        _write_tables(staging.staged, outcomes, uid_map, key, profile)
+        summary = _summary(outcomes, uid_map, len(identifiers.searched_everywhere))
+        _write_page(staging.staged, outcomes, summary, uid_map, profile)
+        old_uids = [] if profile.retain_uids else uid_map["old_uid"].to_list()
+        with timings.step("leak_scan") as step:
+            hits = _scan(staging.staged, outcomes, identifiers, old_uids, key, workers)
+            step.items = summary.released
+        _report_scan(paths, hits, summary)
+        if hits:
+            raise SafetyError(
+                f"the leak scan found {len(hits)} places in {len({hit.where for hit in hits})} objects; nothing "
+                f"was released. {_scan_report(paths)} names element and object of each. Add a site rule for the "
+                "element, or report it: the profile should have caught it."
+            )
+        staging.release()
+    except BaseException:
+        staging.clear()
+        raise
+    return summary
+
+
+# First pass
+
+
+def _gather(input_dir: Path, workers: int) -> tuple[list[FileFacts], Gathered]:
+    found, refused = _walk(input_dir)
+    everything = Gathered()
+    facts: list[FileFacts] = [FileFacts(path, None, code) for path, code in refused]
+    tasks = [(input_dir, found[start : start + FILES_A_TASK]) for start in range(0, len(found), FILES_A_TASK)]
+    with progress.track("reading", len(found)) as advance:
+        for part in parallel.map_ordered(_gather_task, tasks, workers=workers, preload=PRELOAD):
+            facts += part.files
+            everything.values |= part.values
+            for uid, seen in part.uids.items():
+                known = everything.uids.get(uid)
+                everything.uids[uid] = seen if known is None else joined(known, seen)
+            advance(len(part.files))
+    return facts, everything
+
+
+def list_files(input_dir: Path) -> list[str]:
+    """Return everything below a folder that must have a disposition, as `files.parquet` writes it."""
+    found, refused = _walk(input_dir)
+    return sorted(written(path) for path in (*found, *(path for path, _ in refused)))
+
+
+def written(path: str) -> str:
+    """Return a path as tables hold it: bytes of a name that are no UTF-8 as `\\udcNN` escapes."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def _walk(input_dir: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the files below a folder in order, and what is there beside files, with its reason code."""
+    found: list[str] = []
+    refused: list[tuple[str, str]] = []
+    folders = [input_dir]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            refused.append((_relative(folder, input_dir), "unreadable_file"))
+            continue
+        for entry in entries:
+            path = Path(entry.path)
+            relative = _relative(path, input_dir)
+            if entry.is_symlink():
+                refused.append((relative, "symbolic_link"))
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+            elif not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+                refused.append((relative, "not_a_file"))
+            elif relative != MARKER_NAME:
+                found.append(relative)
+    return sorted(found), sorted(refused)
+
+
+def _relative(path: Path, root: Path) -> str:
+    """Return the path below `root`; bytes of a name that are no UTF-8 stand as `\\xNN`."""
+    return path.relative_to(root).as_posix()
+
+
+def _gather_task(task: tuple[Path, list[str]]) -> Gathered:
+    root, relatives = task
+    part = Gathered()
+    for relative in relatives:
+        try:
+            content = (root / relative).read_bytes()
+        except OSError:
+            part.files.append(FileFacts(relative, None, "unreadable_file"))
+            continue
+        facts_of(relative, content, part)
+    return part
+
+
+def _identifiers(values: Iterable[Identifier], facts: list[FileFacts], key: SecretKey) -> Identifiers:
+    identifiers = Identifiers()
+    for kind, value, patient_id, issuer in sorted(values):
+        identifiers.add(kind, value, pseudonym(key, patient_id, issuer) if patient_id else "")
+    return identifiers
+
+
+# Second pass
+
+
+@dataclass
+class _Worker:
+    """What a worker process keeps between tasks."""
+
+    input_dir: Path
+    output_dir: Path
+    quarantine: Path
+    profile: DeidProfile
+    key: SecretKey
+    engine: Engine
+
+
+_worker: _Worker | None = None
+
+
+def _start_worker(
+    input_dir: Path, staged: DeidPaths, profile: DeidProfile, key: SecretKey, identifiers: Identifiers
+) -> None:
+    global _worker
+    engine = Engine(profile, key, Finder(identifiers))
+    _worker = _Worker(input_dir, staged.dicom, staged.quarantine, profile, key, engine)
+
+
+def _second_pass(
+    input_dir: Path,
+    staged: DeidPaths,
+    planned: list[Planned],
+    profile: DeidProfile,
+    key: SecretKey,
+    identifiers: Identifiers,
+    workers: int,
+) -> tuple[list[Outcome], TaskResult]:
+    outcomes: list[Outcome] = []
+    spent = TaskResult()
+    tasks = [planned[start : start + FILES_A_TASK] for start in range(0, len(planned), FILES_A_TASK)]
+    results = parallel.map_ordered(
+        _second_task,
+        tasks,
+        workers=workers,
+        preload=PRELOAD,
+        initializer=_start_worker,
+        initargs=(input_dir, staged, profile, key, identifiers),
+    )
+    with progress.track("de-identifying", len(planned)) as advance, staged.audit.open("wb") as audit:
+        for result in results:
+            for outcome in result.outcomes:
+                audit.write(_audit_line(outcome))
+                outcome.fates = b""
+            outcomes += result.outcomes
+            spent.burned_in_wall_s += result.burned_in_wall_s
+            spent.burned_in_cpu_s += result.burned_in_cpu_s
+            spent.burned_in_items += result.burned_in_items
+            advance(len(result.outcomes))
+    return outcomes, spent
+
+
+def _second_task(task: list[Planned]) -> TaskResult:
+    assert _worker is not None
+    result = TaskResult()
+    for planned in task:
+        outcome = Outcome(planned)
+        if planned.disposition == RELEASED:
+            try:
+                _release(_worker, outcome, result)
+            except Exception:
+                planned.disposition, planned.reasons = QUARANTINED, ("not_processable",)
+                outcome.path, outcome.fates = "", b""
+        if planned.disposition == QUARANTINED:
+            _hold(_worker, planned)
+        result.outcomes.append(outcome)
+    return result
+
+
+def _release(worker: _Worker, outcome: Outcome, result: TaskResult) -> None:
+    """De-identify one file and write it into the staging folder, unless its pixels keep it back."""
+    planned = outcome.planned
+    content = (worker.input_dir / planned.facts.path).read_bytes()
+    source = dicomfile.read(content)
+    outcome.pixels_before = _pixel_digest(source, worker.key)
+    is_redacted = _judge(worker, source, outcome, result)
+    if outcome.planned.disposition != RELEASED:
+        return
+    if is_redacted:
+        source = dicomfile.of_changed(source)
+    person = Person(planned.patient, planned.shift_days)
+    done = worker.engine.deidentify(source, planned.facts.sop_class, person, is_redacted=is_redacted)
+    outcome.pixels_after = _pixel_digest(source, worker.key) if is_redacted else outcome.pixels_before
+    outcome.fates = b",".join(done.fates)
+    outcome.path = f"{planned.patient}/{planned.study}/{planned.series}/{planned.instance}.dcm"
+    target = worker.output_dir / outcome.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as opened:
+        opened.writelines(
+            dicomfile.file_bytes(
+                done.chunks, planned.facts.sop_class, planned.instance, source.transfer_syntax
+            )
+        )
+
+
+def _judge(worker: _Worker, source: dicomfile.Source, outcome: Outcome, result: TaskResult) -> bool:
+    """Take the verdict over the pixels; return whether regions were blanked."""
+    from ct_assets.deid import burned_in, redact
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    verdict = burned_in.judge(source.dataset, worker.profile.burned_in)
+    outcome.verdict, outcome.warnings = verdict.verdict, verdict.warnings
+    if verdict.reasons:
+        outcome.planned.disposition, outcome.planned.reasons = QUARANTINED, verdict.reasons
+    elif verdict.regions:
+        redact.apply(source.dataset, verdict.regions)
+    result.burned_in_wall_s += time.perf_counter() - wall
+    result.burned_in_cpu_s += time.process_time() - cpu
+    result.burned_in_items += 1
+    return not verdict.reasons and bool(verdict.regions)
+
+
+def _pixel_digest(source: dicomfile.Source, key: SecretKey) -> str | None:
+    own = dicomfile.elements(source.dataset)
+    for tag in sorted(dicomfile.PIXEL_TAGS):
+        if tag in own:
+            value = own[tag].value
+            return pixel_digest_of(value if isinstance(value, bytes) else b"", key)
+    return None
+
+
+def _hold(worker: _Worker, planned: Planned) -> None:
+    target = worker.quarantine / f"{planned.facts.sha256}.dcm"
+    shutil.copyfile(worker.input_dir / planned.facts.path, target)
+    target.chmod(RESTRICTED_FILE_MODE)
+
+
+# What is written
+
+
+def _audit_line(outcome: Outcome) -> bytes:
+    """Return the audit line of one file: new names, decision and the fate of every element; no original."""
+    planned = outcome.planned
+    head = orjson.dumps(
+        {
+            "file": planned.file_digest,
+            "disposition": planned.disposition,
+            "reasons": list(planned.reasons),
+            "new_patient_id": planned.patient or None,
+            "new_study_instance_uid": planned.study or None,
+            "new_series_instance_uid": planned.series or None,
+            "new_sop_instance_uid": planned.instance or None,
+            "burned_in": outcome.verdict or None,
+            "warnings": list(outcome.warnings),
+            "pixel_digest_before": outcome.pixels_before,
+            "pixel_digest_after": outcome.pixels_after,
+            "table": f"PS3.15 {table.load().edition}",
+        }
+    )
+    return head[:-1] + b',"elements":[' + outcome.fates + b"]}\n"
+
+
+def _write_tables(
+    staged: DeidPaths, outcomes: list[Outcome], uid_map: pl.DataFrame, key: SecretKey, profile: DeidProfile
+) -> None:
+    rows = [
+        {
+            "path": written(one.planned.facts.path),
+            "sha256": one.planned.facts.sha256,
+            "disposition": one.planned.disposition,
+            "reasons": list(one.planned.reasons),
+            "new_sop_instance_uid": one.planned.instance if one.planned.disposition == RELEASED else None,
+        }
+        for one in outcomes
+    ]
+    mode = RESTRICTED_FILE_MODE
+    tables.write_table(staged.files, tables.frame(rows, Files).sort("path"), Files, mode=mode)
+    tables.write_table(staged.uid_map, uid_map, UidMap, mode=mode)
+    people = {
+        (one.planned.facts.patient_id, one.planned.facts.issuer): (
+            one.planned.patient,
+            one.planned.shift_days,
+        )
+        for one in outcomes
+        if one.planned.patient
+    }
+    crosswalk = [
+        {"old_patient_id": old, "issuer": issuer, "new_patient_id": new, "shift_days": days}
+        for (old, issuer), (new, days) in sorted(people.items())
+    ]
+    tables.write_table(staged.patient_map, tables.frame(crosswalk, PatientMap), PatientMap, mode=mode)
+    held = sorted(
+        (one for one in outcomes if one.planned.disposition == QUARANTINED), key=lambda one: one.planned.order
+    )
+    files.write_jsonl(
+        staged.quarantine / "quarantine.jsonl",
+        [
+            {
+                "file": f"{one.planned.facts.sha256}.dcm",
+                "sha256": one.planned.facts.sha256,
+                "reasons": list(one.planned.reasons),
+                "burned_in": one.verdict or None,
+                "new_patient_id": one.planned.patient or None,
+                "new_sop_instance_uid": one.planned.instance or None,
+            }
+            for one in held
+        ],
+        mode=mode,
+    )
+
+
+def _summary(outcomes: list[Outcome], uid_map: pl.DataFrame, tokens: int) -> DeidSummary:
+    by = Counter(one.planned.disposition for one in outcomes)
+    reasons = Counter(code for one in outcomes for code in one.planned.reasons)
+    return DeidSummary(
+        released=by[RELEASED],
+        quarantined=by[QUARANTINED],
+        rejected=by[REJECTED],
+        reasons=dict(sorted(reasons.items())),
+        patients=len({one.planned.patient for one in outcomes if one.planned.disposition == RELEASED}),
+        burned_in=dict(sorted(Counter(one.verdict for one in outcomes if one.verdict).items())),
+        dangling_references=uid_graph.dangling(uid_map).height,
+        tokens_searched=tokens,
+    )
+
+
+def _write_page(
+    staged: DeidPaths,
+    outcomes: list[Outcome],
+    summary: DeidSummary,
+    uid_map: pl.DataFrame,
+    profile: DeidProfile,
+) -> None:
+    staged.report.write_text("", encoding="utf-8")
+
+
+# The proof
+
+_scanner: LeakScanner | None = None
+
+
+def _start_scanner(identifiers: frozenset[str], old_uids: list[str], key: SecretKey) -> None:
+    global _scanner
+    _scanner = LeakScanner(identifiers, old_uids, key)
+
+
+def _scan(
+    staged: DeidPaths,
+    outcomes: list[Outcome],
+    identifiers: Identifiers,
+    old_uids: list[str],
+    key: SecretKey,
+    workers: int,
+) -> list[Hit]:
+    tokens = identifiers.searched_everywhere
+    released = [(one.path, one.pixels_after) for one in outcomes if one.path]
+    tasks = [
+        (staged.dicom, released[start : start + FILES_A_TASK])
+        for start in range(0, len(released), FILES_A_TASK)
+    ]
+    hits: list[Hit] = []
+    with progress.track("leak scan", len(released)) as advance:
+        for task, found in zip(
+            tasks,
+            parallel.map_ordered(
+                _scan_task,
+                tasks,
+                workers=workers,
+                preload=PRELOAD,
+                initializer=_start_scanner,
+                initargs=(tokens, old_uids, key),
+            ),
+            strict=True,
+        ):
+            hits += found
+            advance(len(task[1]))
+    scanner = LeakScanner(tokens, old_uids, key)
+    for public in (staged.audit, staged.report):
+        for block in _blocks(public):
+            hits += scanner.text(block, public.name.removeprefix(".partial-"))
+    return hits
+
+
+def _scan_task(task: tuple[Path, list[tuple[str, str | None]]]) -> list[Hit]:
+    assert _scanner is not None
+    root, released = task
+    return list(scan_files(_scanner, root, released))
+
+
+def _blocks(path: Path, size: int = 1 << 22) -> Iterator[bytes]:
+    """Yield a text file in blocks of whole lines."""
+    if not path.exists():
+        return
+    with path.open("rb") as opened:
+        while lines := opened.readlines(size):
+            yield b"".join(lines)
+
+
+def _scan_report(paths: DeidPaths) -> Path:
+    return paths.audit.with_name("leak_scan.json")
+
+
+def _report_scan(paths: DeidPaths, hits: list[Hit], summary: DeidSummary) -> None:
+    files.write_json(
+        _scan_report(paths),
+        {
+            "objects": summary.released,
+            "identifiers": summary.tokens_searched,
+            "hits": [
+                {"object": hit.where, "element": hit.element, "kind": hit.kind, "digest": hit.digest}
+                for hit in hits
+            ],
+        },
+    )
+
+
+def _book_burned_in(timings: progress.Timings, spent: TaskResult) -> None:
+    """Part the burned-in share from the step it ran in."""
+    step = timings.steps[-1]
+    cpu = float(str(step["cpu_s"])) - spent.burned_in_cpu_s
+    step["cpu_s"] = round(max(cpu, 0.0), 4)
+    timings.steps.append(
+        {
+            "step": "burned_in",
+            "wall_s": round(spent.burned_in_wall_s, 4),
+            "cpu_s": round(spent.burned_in_cpu_s, 4),
+            "items": spent.burned_in_items,
+        }
+    )
