@@ -55,6 +55,8 @@ def _apply(dataset: Dataset, boxes: list[Region]) -> None:
     if syntax.is_encapsulated:
         work.file_meta = copy.deepcopy(work.file_meta)
         work.decompress(as_rgb=False, generate_instance_uid=False)
+        if work.PhotometricInterpretation == "YBR_FULL_422":
+            work.PhotometricInterpretation = "YBR_FULL"  # decoders give every pixel its own colour
     work.PixelData = _blanked(work, boxes, big_endian=not syntax.is_little_endian)
     if syntax in WRITTEN_AGAIN_IN:
         work.compress(syntax, generate_instance_uid=False)
