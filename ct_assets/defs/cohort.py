@@ -16,21 +16,20 @@ from ct_assets.layout import Layout
 @dg.asset(**asset_arguments("labels"))
 def labels(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
     """The clinic's labels keyed by pseudonym; every row of the table is used or reported, none guessed."""
-    from ct_assets.cohort.labels import build
-    from ct_assets.tables.cohort import LabelReport, Labels
+    from ct_assets.cohort.labels import build, write
 
     recorder = Recorder(context, platform)
     layout = platform.layout
     with running(context):
         table, report = build(platform.settings.labels, platform.key, read_patient_maps(layout))
-        tables.write_table(layout.labels, table, Labels)
-        tables.write_table(layout.label_report, report, LabelReport, mode=0o600)
+        write(table, report, layout, platform.settings.labels)
     return recorder.result(
         "labels",
         files.sha256_file(layout.labels),
         {
             "patients": table.height,
-            "rows_reported": report.height,
+            "labelled": table.height - int(table["stage"].null_count()),
+            "rows": report.height,
             "reasons": counts(_by_code(report, "reasons")),
             **table_metadata(table),
         },
@@ -44,14 +43,14 @@ def eligibility(
     """Who may enter the cohort: each condition of `eligibility.sql` met or not met, and why not."""
     from ct_assets.cohort.eligibility import judge, write
     from ct_assets.tables.audits import MaskAudit, PatientAudit, SeriesAudit
-    from ct_assets.tables.cohort import LabelReport, Labels
+    from ct_assets.tables.cohort import LabelReport
 
     recorder = Recorder(context, platform)
     layout = platform.layout
     with running(context):
         judged = judge(
             {
-                "labels": tables.read_table(layout.labels, Labels),
+                "labels": pl.read_parquet(layout.labels),  # with the kept columns
                 "label_report": tables.read_table(layout.label_report, LabelReport),
                 "patients": tables.read_table(layout.ct_prepro_dir / "patients.parquet", PatientAudit),
                 "series": tables.read_table(layout.ct_prepro_dir / "series.parquet", SeriesAudit),
