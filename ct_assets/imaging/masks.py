@@ -212,6 +212,8 @@ def _place(
     tilted = max(abs(by_column @ normal) * seg.form.columns, abs(by_row @ normal) * seg.form.rows)
     if tilted > tolerance_mm:
         return None
+    if _is_beside(seg, stack, k, origin, (by_column, by_row)):
+        return "outside"
     if away > tolerance_mm:
         step = float(np.median(np.diff(offsets))) if len(offsets) > 1 else 0.0
         beyond = offset < offsets[0] - step / 2 or offset > offsets[-1] + step / 2
@@ -236,6 +238,21 @@ def _place(
         row_step=(int(row_step[1]), int(row_step[0])),
         column_step=(int(column_step[1]), int(column_step[0])),
     )
+
+
+def _is_beside(
+    seg: Segmentation,
+    stack: SliceStack,
+    k: int,
+    origin: npt.NDArray,
+    steps_mm: tuple[npt.NDArray, npt.NDArray],
+) -> bool:
+    """Tell whether the whole frame lies beside the slice, seen along the normal."""
+    c, r = seg.form.columns - 1, seg.form.rows - 1
+    corners = np.array([origin + a * steps_mm[0] + b * steps_mm[1] for a in (0, c) for b in (0, r)])
+    pixels = (corners - stack.positions_mm[k]) @ np.linalg.pinv(stack.steps_mm).T
+    border = np.array([stack.columns, stack.rows]) - 0.5
+    return bool((pixels.max(axis=0) < -0.5).any() or (pixels.min(axis=0) > border).any())
 
 
 def _largest_deviation(
