@@ -45,6 +45,53 @@ def main() -> None:
 
 
 @app.command()
+def deid(
+    input_dir: Annotated[Path, typer.Argument(help="A folder of DICOM, as it was delivered.")],
+    output_dir: Annotated[Path, typer.Argument(help="Where the released objects and the audits go.")],
+    profile: Annotated[Path | None, typer.Option(help="Profile; default: the one the settings name.")] = None,
+    workers: Workers = None,
+    config: Config = None,
+) -> None:
+    """De-identify every file of a folder, prove that nothing leaked, and release the result at once."""
+    from ct_assets.deid.key import SecretKey
+    from ct_assets.deid.run import deidentify, say_summary
+    from ct_assets.layout import DeidPaths
+    from ct_assets.parallel import default_workers
+    from ct_assets.progress import Timings
+    from ct_assets.settings import load_settings
+    from ct_assets.settings.deid import load_profile
+
+    settings = load_settings(config)
+    timings = Timings()
+    summary = deidentify(
+        input_dir,
+        DeidPaths.of_command(output_dir),
+        load_profile(profile or settings.deid.profile),
+        SecretKey.load(settings.deid.key_file),
+        labels_csv=settings.labels.csv,
+        workers=workers or default_workers(),
+        timings=timings,
+    )
+    timings.write(output_dir)
+    say_summary(summary)
+
+
+key = typer.Typer(no_args_is_help=True, help="The secret key behind pseudonyms, UIDs and date shifts.")
+app.add_typer(key, name="key")
+
+
+@key.command("new")
+def key_new(
+    path: Annotated[Path, typer.Argument(help="The file to write; keep it apart from the data.")],
+) -> None:
+    """Make a key file that only its owner can read. An existing file is never replaced."""
+    from ct_assets.deid.key import ADVICE, make_key_file
+
+    make_key_file(path)
+    print(f"{path}: written (mode 0600).\n{ADVICE}")
+
+
+@app.command()
 def convert(dicom_dir: Path, output_dir: Path, workers: Workers = None, config: Config = None) -> None:
     """Convert every CT series of a tree to NIfTI in Hounsfield units, with the masks that refer to it."""
     from ct_assets.imaging.convert_tree import convert as convert_tree
@@ -60,9 +107,51 @@ def convert(dicom_dir: Path, output_dir: Path, workers: Workers = None, config: 
 
 
 @app.command()
+def preprocess(
+    cases_csv: Annotated[Path, typer.Argument(help="CSV: case_id, patient_id, image, label[, stage, site].")],
+    output_dir: Annotated[Path, typer.Argument(help="Where splits, folds, final sets and drift go.")],
+    folds: Annotated[int | None, typer.Option(min=2, help="Folds of a new ledger; default: 5.")] = None,
+    test_share: Annotated[
+        float | None, typer.Option(min=0, max=0.9, help="Share of patients for the test; default: 0.15.")
+    ] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="Folds made by you: a CSV or nnU-Net's splits_final.json.")
+    ] = None,
+    nnunet: Annotated[
+        bool, typer.Option(help="Also write an nnU-Net v2 raw dataset with the folds.")
+    ] = False,
+    workers: Workers = None,
+    config: Config = None,
+) -> None:
+    """Split NIfTI cases by patient, plan each fold from its training patients alone, and prepare the volumes."""
+    from ct_assets.learning.preprocess import preprocess as run_preprocess
+    from ct_assets.learning.preprocess import say_summary
+    from ct_assets.parallel import default_workers
+    from ct_assets.progress import Timings
+    from ct_assets.settings import load_settings
+
+    timings = Timings()
+    summary = run_preprocess(
+        cases_csv,
+        output_dir,
+        load_settings(config),
+        folds=folds,
+        test_share=test_share,
+        given=splits,
+        workers=workers or default_workers(),
+        timings=timings,
+        nnunet=nnunet,
+    )
+    timings.write(output_dir)
+    say_summary(summary)
+
+
+@app.command()
 def ingest(
     drop_dir: Annotated[Path, typer.Argument(help="The folder that a hospital delivered.")],
-    name: Annotated[str | None, typer.Option("--name", help="The batch's name; default: an opaque one.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The batch's name; default: an opaque one.")
+    ] = None,
     config: Config = None,
 ) -> None:
     """Copy a delivered folder into the inbox as one batch, in one step, with its marker."""
@@ -92,11 +181,17 @@ def run(
 @app.command()
 def train(
     config: Config = None,
-    experiment: Annotated[str | None, typer.Option(help="Name; default: that of the training configuration.")] = None,
+    experiment: Annotated[
+        str | None, typer.Option(help="Name; default: that of the training configuration.")
+    ] = None,
     fold: Annotated[str | None, typer.Option(help="One fold; default: all, one after the other.")] = None,
-    pause: Annotated[bool, typer.Option(help="Ask a running training to write a checkpoint and wait.")] = False,
+    pause: Annotated[
+        bool, typer.Option(help="Ask a running training to write a checkpoint and wait.")
+    ] = False,
     stop: Annotated[bool, typer.Option(help="Ask a running training to write a checkpoint and end.")] = False,
-    status: Annotated[bool, typer.Option(help="Show phase, epoch, ETA and last metrics of each fold.")] = False,
+    status: Annotated[
+        bool, typer.Option(help="Show phase, epoch, ETA and last metrics of each fold.")
+    ] = False,
 ) -> None:
     """Launch the training partitions of an experiment, or steer one that runs."""
     from ct_assets.defs import launch
@@ -155,7 +250,9 @@ def audit(
     from ct_assets.reports.series import write_refused
     from ct_assets.settings import load_settings
 
-    done = audit_tree(dicom_dir, output_dir, load_settings(config).audit, workers=workers or default_workers())
+    done = audit_tree(
+        dicom_dir, output_dir, load_settings(config).audit, workers=workers or default_workers()
+    )
     write_refused(done.found, output_dir / "reports/series")
 
 

@@ -31,6 +31,7 @@ BIG_ENDIAN = "1.2.840.10008.1.2.2"
 IMPLEMENTATION_CLASS_UID = "2.25.191234523771623598247182903412985634177"
 IMPLEMENTATION_VERSION = "CT_ASSETS_1"
 UNDEFINED = 0xFFFFFFFF
+CHARACTER_SET = 0x00080005
 
 _LONG_VRS = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
@@ -97,8 +98,26 @@ def of_changed(source: Source) -> Source:
 
 
 def elements(dataset: Dataset) -> dict[int, RawDataElement | DataElement]:
-    """Return the elements as they were read: raw where pydicom had no need to convert them."""
-    return dataset._dict  # type: ignore[return-value]
+    """Return the elements as they were read: raw, except sequences of undefined length.
+
+    pydicom converts SpecificCharacterSet while it reads; here it is made raw again.
+    """
+    own: dict[int, RawDataElement | DataElement] = dataset._dict  # type: ignore[assignment]
+    converted = own.get(CHARACTER_SET)
+    if converted is not None and not isinstance(converted, RawDataElement):
+        own[CHARACTER_SET] = _raw_again(converted, dataset)
+    return own
+
+
+def _raw_again(element: DataElement, dataset: Dataset) -> RawDataElement:
+    value = element.value
+    terms = [value] if isinstance(value, str) else list(value or ())
+    raw = "\\".join(str(term) for term in terms).encode("ascii", "replace")
+    raw += b" " * (len(raw) & 1)
+    is_implicit, is_little = dataset.original_encoding
+    return RawDataElement(
+        element.tag, "CS", len(raw), raw, 0, bool(is_implicit), is_little is not False, True
+    )
 
 
 def raw_bytes(element: RawDataElement) -> bytes:

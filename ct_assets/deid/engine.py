@@ -6,15 +6,16 @@ encoding. Does not: which rule holds (`rules`), what happens to the file (`run`)
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import orjson
 from pydicom import charset
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
-from ct_assets.deid import dicomfile, method, table, text, values
+from ct_assets.deid import dicomfile, table, text, values
 from ct_assets.deid.dicomfile import Source
 from ct_assets.deid.gather import encodings_of
 from ct_assets.deid.identifiers import Finder
@@ -81,7 +82,7 @@ class Engine:
         chunks: dict[int, tuple[bytes, ...]] = {}
         fates: list[bytes] = []
         creators = walk.creators(root)
-        for tag, element in own.items():
+        for tag, element in sorted(own.items()):
             value = element.value if isinstance(element, RawDataElement) else None
             if tag in dicomfile.PIXEL_TAGS and isinstance(element, RawDataElement):
                 chunks[tag] = dicomfile.raw_element(tag, element, source)
@@ -90,6 +91,8 @@ class Engine:
             memo_key = None
             if value is None or len(value) <= MEMO_VALUE_BYTES:
                 creator = creators.get((tag >> 16, tag >> 8 & 0xFF)) if tag >> 16 & 1 else None
+                if tag >> 16 & 1 and tag & 0xFFFF <= 0xFF:
+                    creator = creators.get((tag >> 16, tag & 0xFF))
                 memo_key = (tag, element.VR, value, creator) if isinstance(element, RawDataElement) else None
                 known = memo.get(memo_key) if memo_key is not None else None
                 if known is not None:
@@ -105,7 +108,7 @@ class Engine:
             fates.append(told)
             if memo_key is not None:
                 memo[memo_key] = (b"".join(encoded), told)
-        for tag, encoded_element in method.elements(self.profile, source, is_redacted=is_redacted).items():
+        for tag, encoded_element in stated.items():
             chunks[tag] = (encoded_element,)
             fates.append(_fate_json(keyword_of(tag), "written by de-identification", REPLACED))
         ordered = [chunk for tag in sorted(chunks) for chunk in chunks[tag]]
@@ -125,6 +128,16 @@ class Engine:
         return self._finder.spans(value, person.pseudonym, is_free_text=is_free_text)
 
 
+class Creator(NamedTuple):
+    """A private creator, and whether an element of its block stays."""
+
+    name: str
+    is_needed: bool
+
+
+Creators = dict[tuple[int, int], Creator]
+
+
 class _Walk:
     """The walk through one instance."""
 
@@ -140,7 +153,7 @@ class _Walk:
         place: str,
         shown: str,
         encodings: tuple[str, ...],
-        creators: dict[tuple[int, int], str],
+        creators: "Creators",
         in_dummy: bool = False,
     ) -> tuple[bytes, ...]:
         """Return the element under its rule, encoded; () where it goes.
@@ -149,7 +162,7 @@ class _Walk:
         """
         vr = dicomfile.effective_vr(element, tag)
         if tag >> 16 & 1:
-            rule, safe_vr = self._private(tag, element, creators)
+            rule, safe_vr = self._private(tag, creators)
             vr = safe_vr or vr
             path = f"{shown}({tag >> 16:04X},{tag & 0xFFFF:04X})"
         else:
@@ -176,28 +189,32 @@ class _Walk:
             return dicomfile.raw_element(tag, element, self.source)
         return (dicomfile.encode(tag, str(element.VR or vr), new, self.source),)
 
-    def creators(self, dataset: Dataset) -> dict[tuple[int, int], str]:
-        """Return the private creators of a data set by group and block (PS3.5 7.8.1)."""
-        found: dict[tuple[int, int], str] = {}
-        for tag, element in dicomfile.elements(dataset).items():
-            if tag >> 16 & 1 and 0x10 <= tag & 0xFFFF <= 0xFF and isinstance(element, RawDataElement):
+    def creators(self, dataset: Dataset) -> "Creators":
+        """Return the private creators of a data set by group and block, and whether any element of the
+        block stays (PS3.5 7.8.1)."""
+        own = dicomfile.elements(dataset)
+        private = [tag for tag in own if tag >> 16 & 1]
+        found: Creators = {}
+        for tag in private:
+            element = own[tag]
+            if 0x10 <= tag & 0xFFFF <= 0xFF and isinstance(element, RawDataElement):
                 name = dicomfile.raw_bytes(element).decode("ascii", "replace").strip(" \0")
-                found[tag >> 16, tag & 0xFF] = name
+                found[tag >> 16, tag & 0xFF] = Creator(name, False)
+        for tag in private:
+            block = (tag >> 16, tag >> 8 & 0xFF)
+            if tag & 0xFFFF > 0xFF and block in found and not found[block].is_needed:
+                rule, _ = self.engine.rules.private_rule(found[block].name, tag)
+                found[block] = Creator(found[block].name, rule.do is not Do.REMOVE)
         return found
 
-    def _private(
-        self, tag: int, element: RawDataElement | DataElement, creators: dict[tuple[int, int], str]
-    ) -> tuple[Rule, str]:
+    def _private(self, tag: int, creators: "Creators") -> tuple[Rule, str]:
         group, number = tag >> 16, tag & 0xFFFF
         if number <= 0xFF:
-            kept = self._kept_blocks(group, number, creators)
-            return (Rule(Do.KEEP, "creator of kept elements") if kept else _CREATOR_REMOVED), "LO"
+            creator = creators.get((group, number))
+            is_needed = creator is not None and creator.is_needed
+            return (_CREATOR_KEPT if is_needed else _CREATOR_REMOVED), "LO"
         creator = creators.get((group, number >> 8))
-        return self.engine.rules.private_rule(creator, tag)
-
-    def _kept_blocks(self, group: int, block: int, creators: dict[tuple[int, int], str]) -> bool:
-        creator = creators.get((group, block))
-        return creator is not None and self.engine.rules.keeps_some_of(creator, group)
+        return self.engine.rules.private_rule(creator.name if creator else None, tag)
 
     def _may_be_sequence(self, element: RawDataElement | DataElement, vr: str) -> bool:
         if not isinstance(element, RawDataElement):
@@ -256,6 +273,8 @@ class _Walk:
                 return rule.value.encode(), REPLACED
             case Do.UID:
                 return self._uid(raw), REMAPPED
+            case Do.CHARACTER_SET:
+                return _character_set(raw)
             case Do.SHIFT | Do.TIME | Do.AGE | Do.SEX:
                 return self._by_form(vr, raw, rule)
         if vr not in TEXT_VRS and not _looks_like_text(vr, raw):
@@ -352,6 +371,7 @@ class _Walk:
         return raw, KEPT
 
 
+_CREATOR_KEPT = Rule(Do.KEEP, "creator of kept elements")
 _CREATOR_REMOVED = Rule(Do.REMOVE, "creator of removed elements")
 
 
@@ -365,6 +385,14 @@ def _instead(do: Do, vr: str, raw: bytes) -> tuple[bytes | None, str]:
         dummy = values.BINARY_DUMMIES[vr]
         return dummy, REPLACED
     return (values.DUMMIES.get(vr) or "").encode(), REPLACED
+
+
+def _character_set(raw: bytes) -> tuple[bytes | None, str]:
+    """Keep a SpecificCharacterSet of defined terms (PS3.3 C.12.1.1.2); other values may say anything."""
+    terms = [term.strip(" \0") for term in raw.decode("ascii", "replace").split("\\")]
+    if all(term in charset.python_encoding for term in terms):
+        return raw, KEPT
+    return b"", EMPTIED
 
 
 def _looks_like_text(vr: str, raw: bytes) -> bool:

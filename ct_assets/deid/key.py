@@ -22,6 +22,12 @@ ENVIRONMENT_VARIABLE = "CT_ASSETS_DEID_KEY"
 KEY_BYTES = 32
 KEY_FILE_MODE = 0o600
 
+ADVICE = (
+    "Keep it apart from the data and back it up: without it no later delivery gets the same pseudonyms, and "
+    "whoever has it and the originals can undo them. Encrypt the disks that hold it, the originals and "
+    "audits/uid."
+)
+
 _MAKE_ONE = "make one with `ct-assets key new FILE` and name it, or set the variable to 64 hex digits"
 
 
@@ -130,17 +136,20 @@ def make_key_file(path: Path) -> None:
         opened.write(secrets.token_hex(KEY_BYTES) + "\n")
 
 
-def hold_to_record(record: Path, key: SecretKey) -> None:
-    """Refuse a key other than the one that made what lies here; record it where there is no record yet.
+def check_record(record: Path, key: SecretKey) -> None:
+    """Refuse a key other than the one that made what lies beside `record`, if there is a record.
 
-    `record` belongs into a restricted folder. Raises `UsageError` when the keys differ: pseudonyms, UIDs and
-    shifts would no longer agree with what was released before.
+    Raises `UsageError`: under another key pseudonyms, UIDs and shifts no longer agree with what was released.
     """
-    if record.exists():
-        if files.read_json(record).get("fingerprint") != key.fingerprint:
-            raise UsageError(
-                f"{record}: what lies here was made with another key. Use that key, or write to another "
-                "folder: under a new key every pseudonym, UID and date shift is another."
-            )
-        return
-    files.write_json(record, {"fingerprint": key.fingerprint}, mode=KEY_FILE_MODE)
+    if record.exists() and files.read_json(record).get("fingerprint") != key.fingerprint:
+        raise UsageError(
+            f"{record}: what lies here was made with another key. Use that key, or write to another folder: "
+            "under a new key every pseudonym, UID and date shift is another."
+        )
+
+
+def hold_to_record(record: Path, key: SecretKey) -> None:
+    """Check the key against `record`, and record it where there is none yet (in a restricted folder)."""
+    check_record(record, key)
+    if not record.exists():
+        files.write_json(record, {"fingerprint": key.fingerprint}, mode=KEY_FILE_MODE)

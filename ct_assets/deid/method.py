@@ -51,22 +51,38 @@ def method_text(profile: DeidProfile, *, is_redacted: bool = False) -> str:
     return "\\".join((f"CT_ASSETS PS3.15 {edition}", *codes(profile, is_redacted=is_redacted)))
 
 
-def elements(profile: DeidProfile, source: Source, *, is_redacted: bool) -> dict[int, bytes]:
-    """Return the elements that state the de-identification, encoded, by tag."""
-    items = b"".join(
+def elements(
+    profile: DeidProfile, source: Source, *, is_redacted: bool, has_no_text: bool, may_show_a_face: bool
+) -> dict[int, bytes]:
+    """Return the elements that state the de-identification, encoded, by tag.
+
+    BurnedInAnnotation (0028,0301) is NO only where the pixels were looked at and no text was found, whatever
+    the input says; RecognizableVisualFeatures (0028,0302) is YES where a face may be seen.
+    """
+    longitudinal = {"modified": b"MODIFIED", "full": b"UNMODIFIED", "no": b"REMOVED"}
+    method = method_text(profile, is_redacted=is_redacted).encode()
+    stated = {
+        0x00120062: dicomfile.encode(0x00120062, "CS", b"YES", source),
+        0x00120063: dicomfile.encode(0x00120063, "LO", method, source),
+        0x00120064: dicomfile.encode(
+            0x00120064, "SQ", _code_items(codes(profile, is_redacted=is_redacted), source), source
+        ),
+        0x00280303: dicomfile.encode(0x00280303, "CS", longitudinal[profile.retain_longitudinal], source),
+    }
+    if has_no_text:
+        stated[0x00280301] = dicomfile.encode(0x00280301, "CS", b"NO", source)
+    if may_show_a_face:
+        stated[0x00280302] = dicomfile.encode(0x00280302, "CS", b"YES", source)
+    return stated
+
+
+def _code_items(in_force: tuple[str, ...], source: Source) -> bytes:
+    return b"".join(
         dicomfile.item(
             dicomfile.encode(0x00080100, "SH", code.encode(), source)
             + dicomfile.encode(0x00080102, "SH", _SCHEME.encode(), source)
             + dicomfile.encode(0x00080104, "LO", CODE_MEANINGS[code].encode(), source),
             source,
         )
-        for code in codes(profile, is_redacted=is_redacted)
+        for code in in_force
     )
-    longitudinal = {"modified": b"MODIFIED", "full": b"UNMODIFIED", "no": b"REMOVED"}
-    method = method_text(profile, is_redacted=is_redacted).encode()
-    return {
-        0x00120062: dicomfile.encode(0x00120062, "CS", b"YES", source),
-        0x00120063: dicomfile.encode(0x00120063, "LO", method, source),
-        0x00120064: dicomfile.encode(0x00120064, "SQ", items, source),
-        0x00280303: dicomfile.encode(0x00280303, "CS", longitudinal[profile.retain_longitudinal], source),
-    }

@@ -47,6 +47,8 @@ class Do(Enum):
     PATIENT_ID = "patient id"
     PATIENT_NAME = "patient name"
     SEX = "sex"
+    CHARACTER_SET = "character set"
+    """SpecificCharacterSet: its defined terms stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ UNLISTED_BUT_IDENTIFYING = frozenset(
 ADDRESSES_KEPT = frozenset(tag_for_keyword(keyword) for keyword in ("CodingSchemeURL", "URNCodeValue"))
 
 STRUCTURED_CONTENT_CODE, GRAPHICS_CODE = "113104", "113103"
+CHARACTER_SET = 0x00080005
 PATIENT_ID, PATIENT_NAME, PATIENT_SEX = 0x00100020, 0x00100010, 0x00100040
 WRITTEN_BY_THE_ENGINE = frozenset((0x00120062, 0x00120063, 0x00120064, 0x00280303))
 """PatientIdentityRemoved, DeidentificationMethod and its code sequence,
@@ -156,19 +159,14 @@ class Rules:
             return Rule(Do.REMOVE, "private, binary"), ""
         return Rule(Do.KEEP, "113111 safe private"), vr
 
-    def keeps_some_of(self, creator: str, group: int) -> bool:
-        """Whether any element of this private creator may stay, so that its creator element must."""
-        folded = table.fold_creator(creator)
-        if (site := self._site_creators.get(folded)) is not None:
-            return site[1].action == "keep"
-        return any(name == folded and known == group for name, known, _ in self._safe_private)
-
     def _rule_for(self, tag: int, vr: str, path: str, types: AttributeTypes, in_dummy: bool) -> Rule:
         group, element = tag >> 16, tag & 0xFFFF
         if group < 0x0008 or element == 0:
             return Rule(Do.REMOVE, "not part of a data set" if element else "group length (retired)")
         if tag in WRITTEN_BY_THE_ENGINE:
             return Rule(Do.REMOVE, "earlier claim")
+        if tag == CHARACTER_SET:
+            return Rule(Do.CHARACTER_SET, "not in E.1-1")
         if tag in self._site:
             return self._site_rule(tag, vr, path, types)
         if table.is_curve(tag) or table.is_overlay(tag):

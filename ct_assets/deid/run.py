@@ -25,7 +25,7 @@ from ct_assets.deid.dispositions import QUARANTINED, REJECTED, RELEASED, Planned
 from ct_assets.deid.engine import Engine, Person
 from ct_assets.deid.gather import FileFacts, Gathered, facts_of, joined
 from ct_assets.deid.identifiers import Finder, Identifiers
-from ct_assets.deid.key import SecretKey
+from ct_assets.deid.key import SecretKey, check_record, hold_to_record
 from ct_assets.deid.leak_scan import Hit, LeakScanner, pixel_digest_of, scan_files
 from ct_assets.deid.pseudonyms import pseudonym
 from ct_assets.deid.staging import Staging
@@ -35,7 +35,9 @@ from ct_assets.settings.deid import DeidProfile
 from ct_assets.tables.deid import Files, PatientMap, UidMap
 
 FILES_A_TASK = 24
+INSTANCES_A_TASK = 8
 RESTRICTED_FILE_MODE = 0o600
+KEY_RECORD = "key_record.json"
 PRELOAD = ("ct_assets.deid.run",)
 
 Identifier = tuple[str, str, str, str]
@@ -100,13 +102,15 @@ def deidentify(
     input that is no folder, and `SafetyError` when the leak scan finds anything: then nothing is released and
     `leak_scan.json` beside the audit says where.
     """
-    if not input_dir.is_dir():
-        raise UsageError(f"{input_dir}: no such folder; name the folder that holds the DICOM files")
+    _check_folders(input_dir, paths)
+    check_record(paths.uid_dir / KEY_RECORD, key)
     timings = timings or progress.Timings()
     staging = Staging.beside(paths)
     try:
         with timings.step("inventory") as step:
             facts, gathered = _gather(input_dir, workers)
+            if not facts:
+                raise UsageError(f"{input_dir}: holds no file")
             step.items = len(facts)
         extra = {*extra_identifiers, *(clinic.values_of(labels_csv) if labels_csv else ())}
         identifiers = _identifiers(gathered.values | extra, facts, key)
@@ -132,11 +136,32 @@ def deidentify(
                 f"was released. {_scan_report(paths)} names element and object of each. Add a site rule for the "
                 "element, or report it: the profile should have caught it."
             )
+        hold_to_record(staging.staged.uid_dir / KEY_RECORD, key)
         staging.release()
     except BaseException:
         staging.clear()
         raise
     return summary
+
+
+def say_summary(summary: DeidSummary) -> None:
+    """Tell a person what became of the batch."""
+    progress.say(
+        f"released {summary.released}, quarantined {summary.quarantined}, rejected {summary.rejected}; "
+        f"{summary.patients} patients; leak scan: {summary.tokens_searched} identifiers, nothing found"
+    )
+    for code, count in summary.reasons.items():
+        progress.say(f"  {code}: {count}")
+
+
+def _check_folders(input_dir: Path, paths: DeidPaths) -> None:
+    if not input_dir.is_dir():
+        raise UsageError(f"{input_dir}: no such folder; name the folder that holds the DICOM files")
+    source = input_dir.resolve()
+    for target in (paths.dicom, paths.quarantine, paths.uid_dir, paths.audit.parent):
+        resolved = target.resolve()
+        if resolved.is_relative_to(source) or source.is_relative_to(resolved):
+            raise UsageError(f"{target}: input and output may not lie in each other; name another output")
 
 
 # First pass
@@ -257,7 +282,7 @@ def _second_pass(
 ) -> tuple[list[Outcome], TaskResult]:
     outcomes: list[Outcome] = []
     spent = TaskResult()
-    tasks = [planned[start : start + FILES_A_TASK] for start in range(0, len(planned), FILES_A_TASK)]
+    tasks = [planned[start : start + INSTANCES_A_TASK] for start in range(0, len(planned), INSTANCES_A_TASK)]
     results = parallel.map_ordered(
         _second_task,
         tasks,
@@ -308,7 +333,14 @@ def _release(worker: _Worker, outcome: Outcome, result: TaskResult) -> None:
     if is_redacted:
         source = dicomfile.of_changed(source)
     person = Person(planned.patient, planned.shift_days)
-    done = worker.engine.deidentify(source, planned.facts.sop_class, person, is_redacted=is_redacted)
+    stated = method.elements(
+        worker.profile,
+        source,
+        is_redacted=is_redacted,
+        has_no_text=outcome.verdict in ("clean", "redacted"),
+        may_show_a_face="recognizable_face" in outcome.warnings,
+    )
+    done = worker.engine.deidentify(source, planned.facts.sop_class, person, stated)
     outcome.pixels_after = _pixel_digest(source, worker.key) if is_redacted else outcome.pixels_before
     outcome.fates = b",".join(done.fates)
     outcome.path = f"{planned.patient}/{planned.study}/{planned.series}/{planned.instance}.dcm"

@@ -12,6 +12,10 @@ from importlib import resources
 
 Span = tuple[int, int]
 
+_WORDS_THAT_LEAD_ON = frozenset(
+    "of by for from at to with and or the a an in on per von dem der mit de".split()
+)
+
 _LETTERS_THAT_DO_NOT_DECOMPOSE = {
     "ł": "l", "Ł": "l", "ø": "o", "Ø": "o", "đ": "d", "Đ": "d", "ð": "d", "Ð": "d", "þ": "th", "Þ": "th",
     "æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe", "ı": "i", "ħ": "h", "Ħ": "h", "ŧ": "t", "Ŧ": "t",
@@ -133,7 +137,15 @@ def clean_description(text: str, known: list[Span]) -> str:
             kept.append(text[last_end:start] if last_end is not None else " ")
         kept.append(found[0])
         last_end = end
-    return "".join(kept) if is_changed else text
+    return _without_loose_ends("".join(kept)) if is_changed else text
+
+
+def _without_loose_ends(text: str) -> str:
+    """Take off small words that led to a name: `GTV by`, `Tumour outline of`."""
+    words = text.split(" ")
+    while words and fold(words[-1]) in _WORDS_THAT_LEAD_ON:
+        words.pop()
+    return " ".join(words)
 
 
 def is_harmless_text(text: str) -> bool:
