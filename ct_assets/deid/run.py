@@ -20,7 +20,7 @@ import orjson
 import polars as pl
 
 from ct_assets import files, parallel, progress, tables
-from ct_assets.deid import clinic, dicomfile, dispositions, table, uid_graph
+from ct_assets.deid import clinic, dicomfile, dispositions, method, table, uid_graph
 from ct_assets.deid.dispositions import QUARANTINED, REJECTED, RELEASED, Planned
 from ct_assets.deid.engine import Engine, Person
 from ct_assets.deid.gather import FileFacts, Gathered, facts_of, joined
@@ -313,6 +313,8 @@ def _second_task(task: list[Planned]) -> TaskResult:
             try:
                 _release(_worker, outcome, result)
             except Exception:
+                if os.environ.get("CT_ASSETS_DEBUG"):
+                    raise
                 planned.disposition, planned.reasons = QUARANTINED, ("not_processable",)
                 outcome.path, outcome.fates = "", b""
         if planned.disposition == QUARANTINED:
