@@ -6,10 +6,12 @@ number; memory follows the few items under way, not the whole list.
 
 import multiprocessing
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from ct_assets import progress
@@ -50,7 +52,8 @@ def map_ordered(
         under_way: deque[Future[tuple[Result, float]]] = deque()
         try:
             for item in items:
-                under_way.append(pool.submit(_timed, function, item))
+                with _caller_left_alone(function):
+                    under_way.append(pool.submit(_timed, function, item))
                 if len(under_way) >= workers * ITEMS_UNDER_WAY_PER_WORKER:
                     yield _settle(under_way.popleft())
             while under_way:
@@ -58,6 +61,26 @@ def map_ordered(
         finally:
             for future in under_way:
                 future.cancel()
+
+
+@contextmanager
+def _caller_left_alone(function: Callable) -> Iterator[None]:
+    """Keep a new worker from running the caller's script again, which a script without a guard cannot bear.
+
+    `multiprocessing` does so to find what the script defines; the workers need that only for its functions.
+    """
+    main = sys.modules["__main__"]
+    if getattr(function, "func", function).__module__ == "__main__":
+        yield
+        return
+    path, spec = main.__dict__.pop("__file__", None), main.__spec__
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if path is not None:
+            main.__file__ = path
 
 
 def _timed(function: Callable[[Item], Result], item: Item) -> tuple[Result, float]:

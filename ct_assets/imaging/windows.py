@@ -102,4 +102,4 @@ def quantise(unit: npt.ArrayLike) -> Bytes:
 
 def dequantise(stored: Bytes) -> Floats32:
     """Return the values of [0, 1] that `quantise` stored, to within 1/510."""
-    return (stored.astype(np.float64) / 255).astype(np.float32)
+    return np.divide(stored, np.float32(255), dtype=np.float32)

@@ -15,7 +15,7 @@ def image_of(volume: Volume) -> SimpleITK.Image:
     if array.dtype == np.float16 or array.dtype == np.bool_:
         array = array.astype(np.float32)
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))))
-    image.SetSpacing(volume.grid.spacing_mm)
+    image.SetSpacing([round(step, 9) for step in volume.grid.spacing_mm])
     image.SetOrigin(volume.grid.origin_lps_mm)
     image.SetDirection(_right_angled(volume.grid.direction).ravel().tolist())
     return image

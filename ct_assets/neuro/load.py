@@ -7,14 +7,14 @@ One rule for what cannot be used: a path that does not exist raises `FileNotFoun
 raises `ImageRefusedError` with a reason code; nothing is returned in its place.
 """
 
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
-from isal import isal_zlib
 
 from ct_assets.imaging import nifti
 from ct_assets.imaging.volume import Grid, Volume
@@ -25,14 +25,12 @@ if TYPE_CHECKING:
     import SimpleITK
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima", "")
-"""A DICOM file on a medium has no suffix (PS3.10 8.2)."""
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+"""A DICOM file on a medium has no suffix at all (PS3.10 8.2)."""
 LARGEST_SHEAR = 1e-3
 """Cosine between two axes up to which they count as at right angles: 0.2 mm over a head."""
 WARNINGS_KEY = "ct_assets.warnings"
 """Metadata of the SimpleITK image that lists the codes of what was corrected or looks odd."""
-
-_BROKEN = (OSError, EOFError, ValueError, zlib.error, isal_zlib.error, nib.filebasedimages.ImageFileError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +83,7 @@ def read(path: Path, *, series: str | None = None) -> Loaded:
     """Return an image as its file has it, finite everywhere. Raises as `load_image`."""
     if not path.exists():
         raise FileNotFoundError(f"{path.name}: no such file or folder")
-    if path.is_dir() or (path.name.lower().endswith(DICOM_SUFFIXES[:-1]) or not path.suffix):
+    if path.is_dir() or path.name.lower().endswith(DICOM_SUFFIXES) or not path.suffix:
         from ct_assets.neuro import dicom_source
 
         loaded = dicom_source.read(path, series=series)
@@ -98,10 +96,8 @@ def read(path: Path, *, series: str | None = None) -> Loaded:
 
 def check_nifti_header(path: Path) -> None:
     """Raise `ImageRefusedError` where the header alone tells that `path` is no grey-scale 3-D image."""
-    try:
+    with _damage_refused(path.name):
         header = nib.Nifti1Image.from_filename(path, mmap=False).header
-    except _BROKEN:
-        raise ImageRefusedError("unreadable_image", path.name) from None
     dtype = header.get_data_dtype()
     if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
         raise ImageRefusedError("not_monochrome", path.name)
@@ -112,10 +108,17 @@ def check_nifti_header(path: Path) -> None:
 
 def _read_nifti(path: Path) -> Loaded:
     check_nifti_header(path)
-    try:
+    with _damage_refused(path.name):
         return Loaded(nifti.read(path), None)
-    except _BROKEN:
-        raise ImageRefusedError("unreadable_image", path.name) from None
+
+
+@contextmanager
+def _damage_refused(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        # Whatever a broken file raises in a reader, it is one image with a code.
+        raise ImageRefusedError("unreadable_image", name) from None
 
 
 def _checked(name: str, loaded: Loaded) -> Loaded:

@@ -55,8 +55,11 @@ def preprocess(volume: Volume, mode: Mode | None, settings: PreprocessingSetting
     is_ct = mode == "ct" or (mode is None and float(array.min()) < CT_LIKE_MINIMUM)
     if is_ct:
         np.maximum(array, np.float32(settings.air_hu), out=array)
-    outside = settings.air_hu if is_ct else float(array.min())
-    return resample.onto(Volume(array, turned.grid), token_grid(turned.grid, settings), 3, outside)
+    low, high = float(array.min()), float(array.max())
+    outside = settings.air_hu if is_ct else low
+    moved = resample.onto(Volume(array, turned.grid), token_grid(turned.grid, settings), 3, outside)
+    # The interpolation is bounded by its samples; this takes the last rounding error away.
+    return Volume(np.clip(moved.array, min(low, outside), high), moved.grid)
 
 
 def token_grid(grid: Grid, settings: PreprocessingSettings) -> Grid:

@@ -12,8 +12,8 @@ class ImageRefusedError(UsageError):
 
     def __init__(self, code: str, name: str, detail: str = "") -> None:
         found = reason(code)
-        said = f" {detail}" if detail else ""
-        super().__init__(f"{name}: {code}: {found.meaning}{said} {found.mend}")
+        said = " ".join(part for part in (found.meaning, detail, found.mend) if part)
+        super().__init__(f"{name}: {code}: {said}")
         self.code = code
 
     def __reduce__(self) -> tuple:

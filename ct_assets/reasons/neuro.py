@@ -38,8 +38,8 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "no_image_series",
-        "The folder holds no image series of CT or MR.",
-        "Check the folder's content.",
+        "No image series of CT or MR is there.",
+        "Check what the folder or file holds.",
     ),
     (
         "mode_mismatch",
@@ -85,6 +85,11 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "name_taken",
         "Another image of the study has the same name.",
         "Rename one of the two files.",
+    ),
+    (
+        "source_missing",
+        "The file or folder that the metadata names is not there.",
+        "Deliver it again, or make the metadata anew.",
     ),
     (
         "not_cached",
