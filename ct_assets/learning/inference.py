@@ -84,7 +84,7 @@ def _run_once(
     starts = window_starts(image.shape[1:], patch_size, settings.overlap)
     for group in _groups(starts, settings.windows_at_once):
         windows = torch.stack([image[(slice(None), *_box(start, patch_size))] for start in group])
-        output = network.backbone(windows.to(device, non_blocking=True))
+        output = network.run_body(windows.to(device, non_blocking=True))
         drawn = output.mask_logits.float()
         if logits is None:
             logits = torch.zeros((drawn.shape[1], *image.shape[1:]), device=device)

@@ -18,6 +18,8 @@ from ct_assets.errors import UsageError
 from ct_assets.learning.heads import StageHead
 from ct_assets.settings.training import SwinUnetrSettings, TrainingConfig, UNetSettings
 
+TUMOUR_PRIOR = 0.02
+"""Share of tumour voxels that an untrained mask head expects (Lin 2017, arXiv:1708.02002, section 4.1)."""
 SWIN_MULTIPLE = 32
 """A Swin-UNETR halves its input five times."""
 
@@ -57,6 +59,7 @@ class SwinUnetrBody(SwinUNETR):
         self.deep_heads = nn.ModuleList(
             [nn.Conv3d(width, labels, 1) for width in (size, 2 * size)] if deep_supervision else []
         )
+        _expect_little(self.out.conv.conv, *self.deep_heads)
 
     def forward(self, x_in: Tensor) -> BodyOutput:  # type: ignore[override]
         """Run windows (windows, channels, k, j, i), sides multiples of 32, through the network."""
@@ -95,6 +98,7 @@ class UNetBody(nn.Module):
         coarse_widths = widths[1:-1][:2] if deep_supervision else ()
         self.deep_heads = nn.ModuleList(nn.Conv3d(width, labels, 1) for width in coarse_widths)
         self.features = widths[-1]
+        _expect_little(self.out, *self.deep_heads)
 
     def forward(self, windows: Tensor) -> BodyOutput:
         """Run windows (windows, channels, k, j, i) through the network."""
@@ -128,22 +132,33 @@ class DualHeadNetwork(nn.Module):
     """A body with its mask head, and a stage head over the windows of a patient."""
 
     def __init__(
-        self, backbone: SwinUnetrBody | UNetBody, stage_head: StageHead | None, voxel_ml: float
+        self,
+        backbone: SwinUnetrBody | UNetBody,
+        stage_head: StageHead | None,
+        *,
+        voxel_ml: float,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.stage_head = stage_head
         self.voxel_ml = voxel_ml
+        self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
 
     def forward(self, bags: Tensor) -> DualOutput:
         """Run bags (bags, windows, channels, k, j, i) through body and heads."""
         count, windows = bags.shape[:2]
-        output = self.backbone(bags.flatten(0, 1))
+        output = self.run_body(bags.flatten(0, 1))
         log_probabilities = None
         if self.stage_head is not None:
             features = self.window_features(output)
             log_probabilities = self.stage_head(features.unflatten(0, (count, windows)))
         return DualOutput(output.mask_logits, output.coarse_logits, log_probabilities)
+
+    def run_body(self, windows: Tensor) -> BodyOutput:
+        """Run windows (windows, channels, k, j, i) through the body, in the memory format it likes."""
+        return self.backbone(windows.contiguous(memory_format=self.memory_format))
 
     def window_features(self, output: BodyOutput) -> Tensor:
         """Return what the stage head sees of each window: features and the tumour volume seen there.
@@ -184,7 +199,8 @@ def build(
     head = None
     if config.stage_head is not None and classes >= 2:
         head = StageHead(config.stage_head, features=body.features, classes=classes)
-    return DualHeadNetwork(body, head, voxel_ml=math.prod(spacing_mm) / 1000.0)
+    voxel_ml = math.prod(spacing_mm) / 1000.0
+    return DualHeadNetwork(body, head, voxel_ml=voxel_ml, channels_last=config.channels_last)
 
 
 def patch_multiple(network: SwinUnetrSettings | UNetSettings) -> int:
@@ -223,6 +239,14 @@ def check_patch_size(
             f"sampling.patch_size {tuple(patch_size)}: the network's bottleneck would be one voxel, which "
             f"{network.norm} normalisation cannot take; double one side or set network.norm to group"
         )
+
+
+def _expect_little(*heads: nn.Module) -> None:
+    """Let mask heads start at the share of tumour voxels instead of at one half."""
+    for head in heads:
+        assert isinstance(head, nn.Conv3d)
+        assert head.bias is not None
+        nn.init.constant_(head.bias, math.log(TUMOUR_PRIOR / (1 - TUMOUR_PRIOR)))
 
 
 def _norm(name: str) -> tuple[str, dict[str, object]]:

@@ -199,7 +199,7 @@ class Trainer:
             )
         position.loss_sums = {}
         position.epoch += 1
-        stage_index, stage = self._stage_of(position.epoch - 1)
+        _, stage = self._stage_of(position.epoch - 1)
         row["learning_rate"] = self._optimizer.param_groups[0]["lr"]
         every = self.config.validation.every_epochs
         validated = {}
@@ -264,8 +264,6 @@ class Trainer:
         self.position.stage_index = index
         module = self.task.module
         frozen = optimizers.freeze(module, stage.freeze)
-        if self.config.channels_last:
-            module.to(memory_format=torch.channels_last_3d)
         module.to(self.fabric.device)
         rate = stage.learning_rate or self.config.optimizer.learning_rate
         optimizer = optimizers.build(module, self.config.optimizer, rate)

@@ -1,4 +1,4 @@
-"""Settings of one training: network, losses, stages of training, tracking names, evaluation (`configs/train/`).
+"""Settings of one training: network, losses, stages, tracking names, evaluation (`configs/train/`).
 
 Belongs here: what a person may choose about a training. Which data it sees follows from the fold's plan and
 volumes; where it writes, from the layout. The digest of these settings identifies a training.
@@ -244,7 +244,7 @@ class TrainingConfig(Section):
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; a fixed number makes CPU results reproducible across machines."""
     channels_last: bool = False
-    """Memory format that GPUs like."""
+    """Memory format that GPUs like, and small networks on CPUs (with two windows or more at once)."""
     system_metrics: bool = True
     """Log load and memory of the machine to the tracking server."""
     evaluation: EvaluationSettings = EvaluationSettings()
