@@ -67,9 +67,12 @@ class Engine:
         self._memo_of: object = None
 
     def deidentify(
-        self, source: Source, sop_class: str, person: Person, *, is_redacted: bool
+        self, source: Source, sop_class: str, person: Person, stated: Mapping[int, bytes]
     ) -> Deidentified:
-        """Return the data set of `source` under the rules. The source is left as it is."""
+        """Return the data set of `source` under the rules, with the encoded elements `stated` put in.
+
+        The source is left as it is.
+        """
         types = table.load().types_of(sop_class)
         root = source.dataset
         own = dicomfile.elements(root)
