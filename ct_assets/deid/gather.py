@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from ct_assets.deid import dicomfile, table
 from ct_assets.deid.dicomfile import NotReadableError, Source
-from ct_assets.deid.rules import PATIENT_ID, vr_in_dictionary
+from ct_assets.deid.rules import PATIENT_ID, UIDS_OF_KINDS, vr_in_dictionary
 from ct_assets.deid.uids import bare_uid, is_standard
 
 SOP_CLASS, SOP_INSTANCE, STUDY, SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
@@ -176,6 +176,8 @@ def _take_element(
     if not raw or len(raw) > 65536:
         return
     if vr == "UI":
+        if tag in UIDS_OF_KINDS:
+            return  # these stay as they are, so they are no old UIDs that could leak
         kind = _UID_TYPES.get(tag, "other")
         if tag == 0x00081155:
             kind = _SEQUENCES_THAT_REFER_TO.get(parent_tag, kind)
