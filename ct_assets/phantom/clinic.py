@@ -29,8 +29,7 @@ def write_table(path: Path, rows: Sequence[tuple[Person, str, str | None]], rng:
             continue
         seen.add(person.patient_id)
         written = {4: stage.lower(), 6: f" {stage} "}.get(number % 7, stage)
-        if fault == "unknown_stage":
-            written = "NA"
+        written = {"missing_stage": "NA", "unknown_stage": "II-III"}.get(fault or "", written)
         line = _line(person, written, number, rng)
         lines.append(line)
         if number == 1:

@@ -112,7 +112,7 @@ SCANNER_FAULTS: dict[str, dict[str, Any]] = {
     "too_thick": {"thickness_mm": 10.0, "step_mm": 10.0, "slices": 18},
     "too_few_slices": {"slices": 4},
 }
-LABEL_FAULTS = ("no_label", "unknown_stage", "contradictory_stages", "label_of_two_patients")
+LABEL_FAULTS = ("no_label", "missing_stage", "unknown_stage", "contradictory_stages", "label_of_two_patients")
 FAULTS = (*LABEL_FAULTS, *DICOM_FAULTS, *SCANNER_FAULTS)
 
 
