@@ -7,7 +7,7 @@ Also here: `Timings`, the steps of a command with their wall and CPU seconds.
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,33 +19,50 @@ Advance = Callable[[int], None]
 SECONDS_BETWEEN_LINES = 5.0
 
 _line_sink: ContextVar[Callable[[str], None] | None] = ContextVar("line_sink", default=None)
+_shows_here_too: ContextVar[bool] = ContextVar("shows_here_too", default=True)
 _worker_cpu_s = 0.0
 
 
 @contextmanager
-def lines_to(sink: Callable[[str], None]) -> Iterator[None]:
-    """Send the progress of everything inside the block to `sink` as plain lines (a Dagster logger, say)."""
-    token = _line_sink.set(sink)
+def lines_to(sink: Callable[[str], None], *, here_too: bool = False) -> Iterator[None]:
+    """Send the progress of everything inside the block to `sink` as plain lines (a Dagster logger, say).
+
+    With `here_too` whoever sits at this process's terminal sees it as well.
+    """
+    sink_token, here_token = _line_sink.set(sink), _shows_here_too.set(here_too)
     try:
         yield
     finally:
-        _line_sink.reset(token)
+        _line_sink.reset(sink_token)
+        _shows_here_too.reset(here_token)
 
 
 @contextmanager
 def track(label: str, total: int) -> Iterator[Advance]:
     """Show work of `total` items; the block calls the yielded function with the number of items done."""
-    sink = _line_sink.get()
-    if sink is None and sys.stderr.isatty():
-        with _bar(label, total) as advance:
-            yield advance
-    else:
-        yield _lines(label, total, sink or _to_stderr)
+    with ExitStack() as shown:
+        followers = []
+        if sink := _line_sink.get():
+            followers.append(_lines(label, total, sink))
+        if _shows_here_too.get():
+            here = (
+                _bar(label, total) if sys.stderr.isatty() else nullcontext(_lines(label, total, _to_stderr))
+            )
+            followers.append(shown.enter_context(here))
+
+        def advance(count: int) -> None:
+            for follower in followers:
+                follower(count)
+
+        yield advance
 
 
 def say(line: str) -> None:
     """Tell one line to whoever follows the progress."""
-    (_line_sink.get() or _to_stderr)(line)
+    if sink := _line_sink.get():
+        sink(line)
+    if _shows_here_too.get():
+        _to_stderr(line)
 
 
 def add_worker_cpu(seconds: float) -> None:

@@ -223,7 +223,7 @@ def references_resolve_over_the_cohort(platform: dg.ResourceParam[Platform]) -> 
     from ct_assets.tables.audits import MaskAudit
 
     masks = tables.read_table(platform.layout.ct_prepro_dir / "masks.parquet", MaskAudit)
-    dangling = masks.filter(~pl.col("has_referenced_series")).height
+    dangling = masks.filter(~pl.col("is_referenced_series_present")).height
     return dg.AssetCheckResult(
         passed=dangling == 0, severity=dg.AssetCheckSeverity.WARN, metadata={"unresolved": dangling}
     )

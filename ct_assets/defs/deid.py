@@ -121,6 +121,8 @@ def deidentify(
         "patients": summary.patients,
         "page": link(platform, paths.report),
     }
+    shown = {key: common[key] for key in ("released", "quarantined", "rejected", "patients")}
+    files.write_json(paths.audit.with_name("summary.json"), {**shown, "reasons": dict(summary.reasons)})
     yield recorder.result(
         "deid_dicom",
         files.sha256_file(paths.audit),

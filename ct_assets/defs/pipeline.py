@@ -15,10 +15,12 @@ from ct_assets.defs import partitions, provenance
 from ct_assets.defs.build import build_definitions
 from ct_assets.defs.graph import GRAPH, TRAINING_DOOR
 from ct_assets.defs.platform import Platform
+from ct_assets.defs.stage import COMMAND, LAUNCHED_BY
 from ct_assets.errors import SafetyError, UsageError
 from ct_assets.settings import Settings
 
-ASSET_JOB_ERRORS_SHOWN = 3
+SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Dagster's own lines stay in its event log; the terminal shows the work's progress and what failed."""
 
 
 @dataclass
@@ -107,6 +109,8 @@ class Pipeline:
             partition_key=key,
             instance=self.instance,
             raise_on_error=False,
+            tags={LAUNCHED_BY: COMMAND},
+            run_config=SILENT,
         )
         made = [
             event.asset_key.to_user_string()
@@ -126,9 +130,14 @@ class Pipeline:
                 yield f"the safety check {evaluation.check_name} of {evaluation.asset_key.to_user_string()} failed"
         for event in result.get_step_failure_events():
             data = event.step_failure_data
-            described = data.user_failure_data.description if data.user_failure_data else None
-            error = data.error
-            yield described or (f"unexpected {error.cls_name}" if error else "unexpected failure")
+            if data.user_failure_data and data.user_failure_data.description:
+                yield data.user_failure_data.description
+            elif not any(
+                check.blocking and not check.passed for check in result.get_asset_check_evaluations()
+            ):
+                error = data.error.cause if data.error and data.error.cause else data.error
+                kind = error.cls_name if error else "failure"
+                yield f"unexpected {kind} in {event.step_key}; its run in the UI has the details"
 
 
 def batch_assets() -> list[str]:

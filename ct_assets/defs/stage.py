@@ -18,6 +18,9 @@ from ct_assets.defs.graph import GRAPH
 from ct_assets.defs.platform import Platform
 from ct_assets.errors import SafetyError, UsageError
 
+LAUNCHED_BY, COMMAND = "ct_assets/launched_by", "command"
+"""Tag of runs that a command launched in its own process: their progress shows at its terminal too."""
+
 PREVIEW_ROWS = 10
 IDENTITY_COLUMNS = ("patient_id", "_uid", "path", "digest", "sha256", "image", "label")
 """Columns whose names end so stay out of previews: Dagster's database outlives a patient who withdraws."""
@@ -26,7 +29,8 @@ IDENTITY_COLUMNS = ("patient_id", "_uid", "path", "digest", "sha256", "image", "
 @contextmanager
 def running(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterator[None]:
     """Log progress as lines, and turn errors meant for people into failures that are not retried."""
-    with progress.lines_to(context.log.info):
+    at_a_terminal = context.run.tags.get(LAUNCHED_BY) == COMMAND
+    with progress.lines_to(context.log.info, here_too=at_a_terminal):
         try:
             yield
         except (UsageError, SafetyError) as error:

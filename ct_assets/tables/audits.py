@@ -127,7 +127,9 @@ class MetadataAudit(dy.Schema):
     segment_algorithms = dy.List(dy.String(nullable=True), nullable=True)
     segment_voxels = dy.List(dy.Int64(), nullable=True)  # FRACTIONAL: half of the maximum or more
     segment_contours = dy.List(dy.Int64(), nullable=True)  # RTSTRUCT: closed planar contours
-    segment_boxes_mm = dy.List(dy.Float64(), nullable=True)  # 6 a segment: least x y z, greatest x y z; NaN
+    segment_boxes_mm = dy.List(
+        dy.Float64(allow_nan=True, allow_inf=True), nullable=True
+    )  # 6 a segment: least x y z, greatest x y z; NaN
     contour_planes_mm = dy.List(dy.Float64(), nullable=True)  # RTSTRUCT: a point of each contour, 3 each
     referenced_series_instance_uids = dy.List(dy.String(), nullable=True)
     referenced_sop_instance_uids = dy.List(dy.String(), nullable=True)

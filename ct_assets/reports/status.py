@@ -1,0 +1,169 @@
+"""The state of a platform in one screen: what is in it, and what waits for a person.
+
+Belongs here: counting what the tables say and printing it. Reads public audits and tables only, nothing
+restricted, and no pixel.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from ct_assets import files
+from ct_assets.layout import Layout
+from ct_assets.reasons import reason
+from ct_assets.settings import Settings
+
+
+@dataclass
+class Status:
+    """What is in a platform now."""
+
+    batches: list[dict[str, Any]] = field(default_factory=list)
+    """A row a de-identified batch: name, files released, quarantined, rejected, patients."""
+    waiting_in_inbox: int = 0
+    patients: int = 0
+    eligible: int = 0
+    excluded: dict[str, int] = field(default_factory=dict)
+    """Reason code to number of patients; a patient with two reasons counts for both."""
+    parts: dict[str, int] = field(default_factory=dict)
+    """`fold 0`, … and `test` to number of patients in the manifest."""
+    plans: int = 0
+    experiments: list[dict[str, Any]] = field(default_factory=list)
+    """A row an experiment: name, trained folds, whether a final model stands."""
+    figures: list[dict[str, Any]] = field(default_factory=list)
+    """A row a figure of the latest reports: which, value, interval."""
+    to_do: list[str] = field(default_factory=list)
+    """What waits for a person, a line each."""
+
+
+def collect(settings: Settings) -> Status:
+    """Return the state of the platform that `settings` describe."""
+    layout = settings.layout
+    status = Status()
+    _batches(layout, status)
+    _cohort(layout, status)
+    _training(layout, status)
+    _to_do(settings, status)
+    return status
+
+
+def show(settings: Settings) -> None:
+    """Print the state of the platform."""
+    status = collect(settings)
+    console = Console()
+    console.print(f"[bold]platform[/bold] {settings.data_root}", highlight=False)
+    console.print(
+        _table("batches", status.batches, ("batch", "released", "quarantined", "rejected", "patients"))
+    )
+    console.print(_table("patients", [{"patients": status.patients, "eligible": status.eligible,
+                                       "excluded": status.patients - status.eligible}],
+                         ("patients", "eligible", "excluded")))  # fmt: skip
+    if status.excluded:
+        rows = [
+            {"reason": code, "patients": count, "meaning": _meaning(code)}
+            for code, count in status.excluded.items()
+        ]
+        console.print(_table("excluded by reason", rows, ("reason", "patients", "meaning")))
+    if status.parts:
+        console.print(_table("splits", [status.parts], tuple(status.parts)))
+    if status.experiments:
+        console.print(
+            _table("experiments", status.experiments, ("experiment", "trained folds", "final model"))
+        )
+    if status.figures:
+        console.print(_table("figures", status.figures, ("report", "figure", "value", "interval")))
+    console.print("[bold]waits for a person[/bold]" if status.to_do else "nothing waits for a person")
+    for line in status.to_do:
+        console.print(f"  - {line}", highlight=False)
+
+
+def _batches(layout: Layout, status: Status) -> None:
+    for path in sorted((layout.root / "audits/deid").glob("*/summary.json")):
+        summary = files.read_json(path)
+        status.batches.append({"batch": path.parent.name, **summary})
+    if layout.inbox.is_dir():
+        status.waiting_in_inbox = sum(not path.name.startswith(".") for path in layout.inbox.iterdir())
+
+
+def _cohort(layout: Layout, status: Status) -> None:
+    if layout.eligibility.exists():
+        table = pl.read_parquet(layout.eligibility, columns=["patient_id", "is_eligible", "reasons"])
+        status.patients, status.eligible = table.height, int(table["is_eligible"].sum())
+        codes = table.filter(~pl.col("is_eligible"))["reasons"].explode().drop_nulls()
+        status.excluded = dict(sorted(Counter(codes).items(), key=lambda item: (-item[1], item[0])))
+    if layout.cohort_manifest.exists():
+        manifest = pl.read_parquet(layout.cohort_manifest, columns=["split", "fold"])
+        for split, fold, count in (
+            manifest.group_by("split", "fold").len().sort("fold", nulls_last=True).iter_rows()
+        ):
+            status.parts["test" if split == "test" else f"fold {fold}"] = count
+    status.plans = len(list(layout.folds.glob("*/plan.json")))
+
+
+def _training(layout: Layout, status: Status) -> None:
+    for folder in sorted((layout.root / "models").glob("*/training.json")):
+        experiment = folder.parent
+        trained = sorted(path.parent.name for path in experiment.glob("*/predictions.parquet"))
+        status.experiments.append(
+            {
+                "experiment": experiment.name,
+                "trained folds": ", ".join(trained) or "none",
+                "final model": "yes" if layout.final_model(experiment.name).is_dir() else "no",
+            }
+        )
+    for report in ("cv_report", "test_report"):
+        path = layout.reports / f"{report}.json"
+        if path.exists():
+            status.figures += _headline(report, files.read_json(path))
+
+
+def _headline(report: str, content: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for name, figure in content.get("headline", {}).items():
+        low, high = figure.get("low"), figure.get("high")
+        interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+        value = figure.get("value")
+        shown = "" if value is None else f"{value:.3f}"
+        rows.append({"report": report, "figure": name, "value": shown, "interval": interval})
+    return rows
+
+
+def _to_do(settings: Settings, status: Status) -> None:
+    if status.waiting_in_inbox:
+        status.to_do.append(
+            f"{status.waiting_in_inbox} folders in the inbox: `ct-assets run`, or let the sensor take them"
+        )
+    held = sum(batch["quarantined"] for batch in status.batches)
+    if held:
+        status.to_do.append(f"{held} instances in quarantine: look with `ct-assets quarantine list`")
+    if settings.labels.csv is None:
+        status.to_do.append("no clinic's table: name one in the settings (labels.csv) or in CT_ASSETS_LABELS")
+    if status.plans and not status.experiments:
+        status.to_do.append("the folds are ready: `ct-assets train`")
+    for row in status.experiments:
+        if row["final model"] == "yes":
+            status.to_do.append(
+                f"experiment {row['experiment']} has a model: read its report, then promote it"
+            )
+    if not status.batches and not status.waiting_in_inbox:
+        status.to_do.append("the platform is empty: `ct-assets ingest DROP_DIR`")
+
+
+def _meaning(code: str) -> str:
+    try:
+        return reason(code).meaning
+    except KeyError:
+        return "a condition of the site's own"
+
+
+def _table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row.get(column, "")) for column in columns))
+    return table
