@@ -25,8 +25,15 @@ PIXEL_SPACING_LIMITS_MM = (0.01, 10.0)
 """Micro-CT begins below, no CT pixel is larger."""
 FLOAT_SLACK_MM = 1e-6
 """Rounding of binary fractions, so that a limit of 0.1 admits a difference of 0.1."""
-SPACING_SHARE = 0.25
-"""A slice may be out of place by no more than this share of the spacing, however large the tolerance."""
+SPACING_SHARE = 0.4
+"""A slice may be out of place by no more than this share of the spacing, however large the tolerance: at a
+half, order and gaps would no longer be told."""
+PROVEN_MM = 0.01
+"""Positions that headers tell in full have to be met so well; only their rounding may explain more."""
+ROUNDING_ERRORS = 1.5
+"""A coordinate misses a line through two others by at most so many units of their last decimal: half a unit
+each for itself and the line, a quarter more where the normal is oblique."""
+MOST_DECIMALS = 6
 WHOLE_STEP_SHARE = 0.1
 """A gap is a number of missing slices where it is a whole multiple of the spacing up to this share of it."""
 
@@ -167,10 +174,15 @@ def measure(
     in_plane = (positions[order] - first) @ np.stack([row_direction, column_direction]).T
     shear = _shear(in_plane, heights)
     ideal_heights = place * mean_step
-    is_even = bool(np.abs(heights - ideal_heights).max() <= tolerance + FLOAT_SLACK_MM)
+    # Tolerances are of coordinates, as rounding is: along an oblique normal three of them add up.
+    height_errors = np.abs(heights - ideal_heights) * np.abs(normal).max()
+    is_even = bool(height_errors.max() <= tolerance + FLOAT_SLACK_MM)
     drift = in_plane @ np.stack([row_direction, column_direction])
-    is_tilted = bool(np.abs(drift).max() > tolerance + FLOAT_SLACK_MM)
-    if is_tilted:
+    drift_tolerance = min(
+        tolerance,
+        PROVEN_MM + ROUNDING_ERRORS * _last_unit(positions) + float(distinct[-1]) * _last_unit(orientations),
+    )
+    if np.abs(drift).max() > drift_tolerance + FLOAT_SLACK_MM:
         straight = np.abs(in_plane - heights[:, None] * shear).max() <= tolerance + FLOAT_SLACK_MM
         found.append("gantry_tilt" if straight and len(steps) else "slices_off_line")
     gaps: tuple[Gap, ...] = ()
@@ -286,6 +298,16 @@ def _gaps(steps: Floats, usual: float, tolerance: float) -> tuple[Gap, ...]:
         for at in np.flatnonzero((times > 1) | ~fits)
         if steps[at] > usual
     )
+
+
+def _last_unit(values: Floats) -> float:
+    """Return the unit of the last decimal that any of the values has; 0 for whole and for full numbers."""
+    if not (values % 1).any():
+        return 0.0
+    for decimals in range(1, MOST_DECIMALS + 1):
+        if np.abs(values - np.round(values, decimals)).max() < 10.0 ** -(MOST_DECIMALS + 3):
+            return 10.0**-decimals
+    return 0.0
 
 
 def _shear(in_plane: Floats, heights: Floats) -> Floats:

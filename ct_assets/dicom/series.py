@@ -232,6 +232,9 @@ def _volume(
             corrections.append(fault)
         elif fault != "oblique_orientation" or settings.oblique == "refuse":
             faults.append(fault)
+    frames_of_reference = _distinct(rows, "frame_of_reference_uid")
+    if len(frames_of_reference) > 1 and settings.several_frames_of_reference == "refuse":
+        faults.append("several_frames_of_reference")
     decision: Decision = "refuse" if faults else "correct" if corrections else "convert"
     first = rows[0]
     return Series(
@@ -251,7 +254,7 @@ def _volume(
         decision=decision,
         reasons=tuple(dict.fromkeys([*faults, *corrections])),
         warnings=_warnings(slices, rows, measured, left_out, part),
-        frame_of_reference_uids=_distinct(rows, "frame_of_reference_uid"),
+        frame_of_reference_uids=frames_of_reference,
         split_by=part.split_by,
     )
 
