@@ -64,8 +64,8 @@ class Converted:
     """HU; int16 where that is exact, else float32."""
     stack: SliceStack
     """The slices as their headers place them, before any correction."""
-    slice_of_sop: dict[str, int]
-    """SOPInstanceUID to slice of the stack, for single-frame instances."""
+    slices_of_sop: dict[str, tuple[int, ...]]
+    """SOPInstanceUID to its slices of the stack: one, or those of a multi-frame image."""
     corrections: tuple[str, ...]
     warnings: tuple[str, ...]
     facts: dict[str, Any]
@@ -117,7 +117,7 @@ def load_series(
     return Converted(
         volume=orient(volume, settings.orientation),
         stack=stack,
-        slice_of_sop=_slice_of_sop(series.instances),
+        slices_of_sop=_slices_of_sop(series.instances),
         corrections=tuple(faults),
         warnings=tuple(sorted(warnings)),
         facts=facts,
@@ -227,12 +227,12 @@ def _stack(instances: tuple[Instance, ...], geometry: SeriesGeometry) -> SliceSt
     )
 
 
-def _slice_of_sop(instances: tuple[Instance, ...]) -> dict[str, int]:
-    return {
-        instance.sop_instance_uid: k
-        for k, instance in enumerate(instances)
-        if instance.sop_instance_uid and instance.frame is None
-    }
+def _slices_of_sop(instances: tuple[Instance, ...]) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    for k, instance in enumerate(instances):
+        if instance.sop_instance_uid:
+            found[instance.sop_instance_uid] = (*found.get(instance.sop_instance_uid, ()), k)
+    return found
 
 
 def _read(

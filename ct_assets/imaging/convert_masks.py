@@ -99,11 +99,11 @@ def load_mask(
     assert mask.meant is not None
     if mask.kind is Kind.SEG:
         placed = place_seg(
-            seg.read(root / mask.path), converted.stack, converted.slice_of_sop, settings, tolerance_mm
+            seg.read(root / mask.path), converted.stack, converted.slices_of_sop, settings, tolerance_mm
         )
     else:
         structures = structure_sets.read(root / mask.path)
-        placed = place_structures(structures, converted.stack, converted.slice_of_sop, settings, tolerance_mm)
+        placed = place_structures(structures, converted.stack, converted.slices_of_sop, settings, tolerance_mm)
     warnings = {*placed.warnings, *mask.meant.warnings}
     if mask.meant.has_other_frame_of_reference:
         proven = mask.meant.by == "sop_instance" and not warnings & {

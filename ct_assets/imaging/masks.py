@@ -6,7 +6,7 @@ that a mask means (`imaging.masks_reference`).
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,8 @@ from ct_assets.imaging.volume import Array
 from ct_assets.settings.conversion import MaskSettings
 
 FlatIndices = npt.NDArray[np.int64]
+SlicesOfSop = Mapping[str, tuple[int, ...]]
+"""SOPInstanceUID to the slices it holds: one, or those of a multi-frame image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,11 @@ class Mask:
         return painted.reshape(self.shape)
 
 
+def slices_named(sop_uids: Iterable[str], slices_of_sop: SlicesOfSop) -> list[int]:
+    """Return the slices that the named instances hold, as far as they are there."""
+    return [k for uid in sop_uids for k in slices_of_sop.get(uid, ())]
+
+
 @dataclass(frozen=True, slots=True)
 class _Placement:
     """A frame that coincides with pixels of one slice: flat index = start + r x by_row + c x by_column."""
@@ -85,7 +92,7 @@ class _Placement:
 def place_seg(
     seg: Segmentation,
     stack: SliceStack,
-    slice_of_sop: dict[str, int],
+    slices_of_sop: SlicesOfSop,
     settings: MaskSettings,
     tolerance_mm: float,
 ) -> Mask:
@@ -105,7 +112,7 @@ def place_seg(
     pieces: dict[int, list[FlatIndices]] = defaultdict(list)
     exceeds = inside = 0
     for frame, content in _frames_with_content(seg, settings):
-        placed = _place(frame, seg, stack, slice_of_sop, tolerance_mm)
+        placed = _place(frame, seg, stack, slices_of_sop, tolerance_mm)
         if placed is None:
             exceeds, inside = 0, 0
             pieces = _other_grid(seg, stack, settings, warnings, facts)
@@ -113,7 +120,7 @@ def place_seg(
         if isinstance(placed, str):
             exceeds += content[0].size
             continue
-        _warn_of_sources(frame, placed.k, slice_of_sop, warnings)
+        _warn_of_sources(frame, placed.k, slices_of_sop, warnings)
         for number, positions in _by_segment(frame, content):
             rows, columns = np.divmod(positions, seg.form.columns)
             within = _within(placed, rows, columns, stack)
@@ -189,13 +196,13 @@ def _place(
     frame: SegFrame,
     seg: Segmentation,
     stack: SliceStack,
-    slice_of_sop: dict[str, int],
+    slices_of_sop: SlicesOfSop,
     tolerance_mm: float,
 ) -> _Placement | str | None:
     """Return where the frame lies; "outside" beyond the first or last slice; None on no slice's pixels."""
     position = frame.position_mm
     if position is None:
-        known = [slice_of_sop[uid] for uid in frame.source_sop_uids if uid in slice_of_sop]
+        known = slices_named(frame.source_sop_uids, slices_of_sop)
         if len(known) != 1 or (seg.form.rows, seg.form.columns) != (stack.rows, stack.columns):
             raise MaskError("mask_position_missing", "a frame has neither a position nor a source image")
         k = known[0]
@@ -282,8 +289,8 @@ def _within(
     return (j >= 0) & (j < stack.rows) & (i >= 0) & (i < stack.columns)
 
 
-def _warn_of_sources(frame: SegFrame, k: int, slice_of_sop: dict[str, int], warnings: set[str]) -> None:
-    known = [slice_of_sop[uid] for uid in frame.source_sop_uids if uid in slice_of_sop]
+def _warn_of_sources(frame: SegFrame, k: int, slices_of_sop: SlicesOfSop, warnings: set[str]) -> None:
+    known = slices_named(frame.source_sop_uids, slices_of_sop)
     if frame.source_sop_uids and not known:
         warnings.add("mask_sop_references_stale")
     elif known and k not in known:

@@ -14,6 +14,7 @@ from ct_assets.imaging.volume import Grid, Volume, from_ras, to_ras
 
 SCANNER_ANATOMICAL = 1
 """`NIFTI_XFORM_SCANNER_ANAT`, https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h."""
+EQUAL_MM = 0.01
 COMPRESSION_LEVEL = 1
 GZIP_FORMAT = 16 + 15
 """zlib's window bits for a gzip header without name and time."""
@@ -24,9 +25,10 @@ BYTES_AT_ONCE = 1 << 24
 def write(path: Path, volume: Volume) -> None:
     """Write `volume` as `.nii.gz` (gzip by isal) or `.nii`, atomically; the same voxels give the same bytes.
 
-    Voxels are stored as they are (no scaling); sform and qform are both set to the grid's affine in RAS.
-    A sheared grid has no qform: it then stays unset, and the sform alone holds. Nothing of the volume is
-    copied, if its array is contiguous.
+    Voxels are stored as they are (no scaling); sform and qform are both set to the grid's affine in RAS,
+    unless the qform cannot say the same within `EQUAL_MM`: it knows no shear, and its quaternion of single
+    precision loses rotations of less than about 0.3 degrees within an axial plane. It then stays unset, and
+    the sform alone holds. Nothing of the volume is copied, if its array is contiguous.
     """
     array = volume.array.astype(volume.array.dtype.newbyteorder("<"), copy=False)
     content = np.ascontiguousarray(array).data.cast("B")  # slices outermost: NIfTI's own order
@@ -50,10 +52,9 @@ def _header(volume: Volume) -> nib.Nifti1Header:
     header.set_data_dtype(volume.array.dtype)
     header.set_xyzt_units("mm")
     header.set_sform(affine, code=SCANNER_ANATOMICAL)
-    columns = volume.grid.direction
-    if np.allclose(columns.T @ columns, np.eye(3), atol=1e-4):
-        header.set_qform(affine, code=SCANNER_ANATOMICAL)
-    else:
+    header.set_qform(affine, code=SCANNER_ANATOMICAL)
+    stored = Grid(volume.grid.shape, from_ras(header.get_qform()))
+    if not stored.same_as(volume.grid, EQUAL_MM):
         header.set_qform(None, code=0)
         header["pixdim"][1:4] = volume.grid.spacing_mm
     header["magic"] = b"n+1"

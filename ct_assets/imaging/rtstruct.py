@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ct_assets.dicom.rtstruct import Contour, Roi, StructureSet
 from ct_assets.dicom.seg import MaskError
-from ct_assets.imaging.masks import Mask, SegmentVoxels
+from ct_assets.imaging.masks import Mask, SegmentVoxels, SlicesOfSop, slices_named
 from ct_assets.imaging.stack import SliceStack
 from ct_assets.settings.conversion import MaskSettings
 
@@ -42,7 +42,7 @@ class _Placed:
 def place_structures(
     structures: StructureSet,
     stack: SliceStack,
-    slice_of_sop: dict[str, int],
+    slices_of_sop: SlicesOfSop,
     settings: MaskSettings,
     tolerance_mm: float,
 ) -> Mask:
@@ -63,7 +63,7 @@ def place_structures(
             filled.append(SegmentVoxels(roi.segment, np.empty(0, dtype=np.int64), ("roi_without_contours",)))
             continue
         try:
-            flat = _fill_roi(roi, stack, slice_of_sop, settings, tolerance_mm, warnings)
+            flat = _fill_roi(roi, stack, slices_of_sop, settings, tolerance_mm, warnings)
             filled.append(SegmentVoxels(roi.segment, flat))
             if not flat.size:
                 warnings.add("segment_empty")
@@ -104,7 +104,7 @@ def fill(polygons: Sequence[npt.NDArray[np.float64]], rows: int, columns: int) -
 def _fill_roi(
     roi: Roi,
     stack: SliceStack,
-    slice_of_sop: dict[str, int],
+    slices_of_sop: SlicesOfSop,
     settings: MaskSettings,
     tolerance_mm: float,
     warnings: set[str],
@@ -116,7 +116,7 @@ def _fill_roi(
             warnings.add("mask_cropped")
             continue
         by_slice[placed.k].append(placed)
-        known = [slice_of_sop[uid] for uid in contour.source_sop_uids if uid in slice_of_sop]
+        known = slices_named(contour.source_sop_uids, slices_of_sop)
         if contour.source_sop_uids and not known:
             warnings.add("mask_sop_references_stale")
         elif known and placed.k not in known:

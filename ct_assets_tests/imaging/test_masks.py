@@ -40,7 +40,7 @@ def place(ct, tmp_path):
         return place_seg(
             seg.read(path),
             converted.stack,
-            converted.slice_of_sop,
+            converted.slices_of_sop,
             settings or MaskSettings(),
             TOLERANCE_MM,
         )

@@ -45,7 +45,7 @@ def place(ct, tmp_path):
         return place_structures(
             structure_sets.read(path),
             converted.stack,
-            converted.slice_of_sop,
+            converted.slices_of_sop,
             mask_settings or MaskSettings(),
             0.1,
         )
@@ -57,7 +57,7 @@ class TestFill:
     @settings(max_examples=60, deadline=None)
     @given(st.lists(st.tuples(st.floats(-3, 25), st.floats(-3, 25)), min_size=3, max_size=12))
     def test_agrees_with_counting_crossings_one_pixel_at_a_time(self, points):
-        polygon = np.array(points) + [0.123456, 0.234567]  # off the pixel centres
+        polygon = np.array(points) + np.array([0.123456, 0.234567])  # off the pixel centres
         expected = np.zeros((20, 22), dtype=bool)
         for j in range(20):
             for i in range(22):
