@@ -9,7 +9,7 @@ test set is looked at); does a factor go with the stage, among training patients
 evenly and hold it jointly over their tests, so that a clean cohort raises any alarm at most at that rate.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import comb
 from typing import Any, Literal
 
@@ -37,7 +37,7 @@ MISSING = "(missing)"
 TOGETHER = "all headers together"
 IMAGES = "images together"
 
-Question = Literal["validation", "test", "stage"]
+Question = Literal["validation", "test", "stage", "subset"]
 
 
 class Finding(Section):
@@ -106,7 +106,12 @@ class DriftReport(Section):
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return {**self.model_dump(mode="json"), "has_alarm": self.has_alarm, "verdict": self.verdict()}
+        return {
+            **self.model_dump(mode="json"),
+            "has_alarm": self.has_alarm,
+            "verdict": self.verdict(),
+            "verdicts": [finding.verdict for finding in self.alarms],
+        }
 
 
 def assess(
@@ -157,6 +162,62 @@ def assess(
         seed=chosen.seed,
         comparisons=tuple(comparisons),
         left_out=tuple(sorted(left_out)),
+    )
+
+
+def assess_subset(
+    manifest: pl.DataFrame,
+    header_factors: pl.DataFrame | None,
+    patient_ids: Collection[str],
+    settings: DriftSettings,
+) -> Comparison:
+    """Compare some patients of `manifest` with the others, in site, stage and headers."""
+    patients = manifest.sort("case_id").unique("patient_id", keep="first", maintain_order=True)
+    groups = ["set" if one in patient_ids else "whole" for one in patients["patient_id"]]
+    headers, _ = _factors(patients, header_factors, with_site=True)
+    if patients["stage"].n_unique() > 1:
+        headers.append(_factor("stage", patients["stage"]))
+    return _compare("subset", "the smaller set against those left out", groups, headers, [], settings, 1)
+
+
+HEADER_FACTORS = (
+    "body_part_examined",
+    "convolution_kernel",
+    "coverage_mm",
+    "ctdi_vol_mgy",
+    "exposure_mas",
+    "field_of_view_mm",
+    "filter_type",
+    "has_contrast",
+    "institution_name",
+    "kvp_kv",
+    "manufacturer",
+    "manufacturer_model_name",
+    "patient_age_years",
+    "patient_position",
+    "patient_sex",
+    "reconstruction_diameter_mm",
+    "row_spacing_mm",
+    "slice_spacing_mm",
+    "slice_thickness_mm",
+    "slices",
+    "software_versions",
+    "spacing_minus_thickness_mm",
+    "spiral_pitch_factor",
+    "tilt_deg",
+    "transfer_syntax_uid",
+    "xray_tube_current_ma",
+)
+"""Columns of the series audit that say how a scan was made, or of whom. Dates are shifted by patient: no factor."""
+
+
+def header_factors(manifest: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
+    """Return a row a case of `manifest` with the header factors of its principal series (`SeriesAudit`)."""
+    columns = [name for name in HEADER_FACTORS if name in series.columns]
+    return (
+        manifest.select("case_id", pl.col("image_series_id").alias("series_id"))
+        .join(series.select("series_id", *columns), on="series_id", how="left", maintain_order="left")
+        .drop("series_id")
     )
 
 
@@ -359,24 +420,30 @@ def _verdict(
     question: Question, name: str, kind: str, figures: dict[str, float], p: float, is_alarm: bool
 ) -> str:
     chance = f"(p {p:.3f} after all tests)"
+    part, where = _PLACES[question]
     if kind == "headers together":
         said = f"AUC {figures['auc']:.2f}, {figures['auc_by_chance']:.2f} by chance"
         if question == "stage":
             does = "predict" if is_alarm else "do not predict"
             return f"Headers alone {does} the stage better than chance: {said} {chance}."
-        where = "the validation part" if question == "validation" else "the test set"
-        return (
-            f"Headers alone {'tell' if is_alarm else 'do not tell'} {where} from the rest: {said} {chance}."
-        )
+        return f"Headers alone {'tell' if is_alarm else 'do not tell'} {part} from the rest: {said} {chance}."
     strength = (
         f"Cramér's V {figures['cramers_v']:.2f}" if "cramers_v" in figures else f"MMD² {figures['mmd2']:.3f}"
     )
     if question == "stage":
         does = "goes with the stage" if is_alarm else "shows no tie to the stage"
         return f"{name} {does}: {strength} {chance}."
-    where = "validation and training" if question == "validation" else "the test set and the rest"
     does = "differs" if is_alarm else "shows no difference"
     return f"{name} {does} between {where}: {strength} {chance}."
+
+
+_PLACES: dict[Question, tuple[str, str]] = {
+    "validation": ("the validation part", "validation and training"),
+    "test": ("the test set", "the test set and the rest"),
+    "stage": ("the stage", "stages"),
+    "subset": ("the smaller set", "the smaller set and those left out"),
+}
+"""How a verdict calls the part that is asked about, and the two sides."""
 
 
 def _power_note(counts: dict[str, int], settings: DriftSettings, families: int) -> str:

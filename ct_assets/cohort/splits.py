@@ -9,8 +9,9 @@ assigned stays: a later call only adds rows. The settings that made the ledger a
 other settings are refused.
 
 Strata are cells of stage x site (or what the settings name). A cell that holds fewer than two patients a fold
-is rare: it is collapsed to its first factor (the stage), and a stage still rarer to one common stratum. The
-balance of each coarser level decides between folds that are equally light, down to the number of scans.
+is rare: it is collapsed to its first factor (the stage), and a stage still rarer to one common stratum. A fold
+weighs what it already holds of the patient's stratum, stage and site, and its scans a little: the minimisation of
+Pocock and Simon (Biometrics 31, 1975) without its coin. The weights were chosen by `benchmarks/splits.py`.
 """
 
 import hashlib
@@ -34,6 +35,8 @@ UNKNOWN = "unknown"
 """Stands in strata for a missing stage or site."""
 PATIENTS_A_FOLD = 2
 """A cell with fewer patients a fold than this is rare and is collapsed."""
+SCAN_WEIGHT = 0.15
+"""What a scan counts against a patient of the same stratum, stage or site, when folds are weighed."""
 FEWEST_FOR_A_TEST = 3
 """With fewer patients there is no test set: one tested and two folds are the least that can be evaluated."""
 
@@ -70,7 +73,7 @@ def extend(
     frozen = frozen_settings(settings, patients)
     if known.height:
         refuse_changed_settings(known, frozen)
-        frozen = orjson.loads(known["settings"][0])
+        frozen = made_with(known)
     seen = set(known["patient_id"])
     fresh = [one for one in _patients(patients, frozen["salt"]) if one.patient_id not in seen]
     if tombstone is not None:
@@ -185,13 +188,18 @@ def frozen_settings(settings: SplitSettings, patients: pl.DataFrame) -> dict[str
     return frozen
 
 
+def made_with(ledger: pl.DataFrame) -> dict[str, Any]:
+    """Return the settings that a ledger with at least one row was made with."""
+    return orjson.loads(ledger["settings"][0])
+
+
 def refuse_changed_settings(ledger: pl.DataFrame, frozen: dict[str, Any]) -> None:
     """Raise `UsageError` naming each setting that is not the ledger's own, and the way to a new ledger."""
-    made_with: dict[str, Any] = orjson.loads(ledger["settings"][0])
+    first = made_with(ledger)
     changed = [
-        f"{name} is {frozen[name]!r}, the ledger was made with {made_with[name]!r}"
+        f"{name} is {frozen[name]!r}, the ledger was made with {first[name]!r}"
         for name in ("folds", "test_share", "salt", "strata", "scheme")
-        if frozen[name] != made_with[name]
+        if frozen[name] != first[name]
     ]
     if changed:
         raise UsageError(
@@ -261,27 +269,33 @@ def _balanced(
         load[("stratum", stratum_of[one.patient_id], fold)] += 1
         for level in levels:
             load[(level, one.factor(level), fold)] += 1
-        load[("patients", fold)] += 1
         load[("scans", fold)] += one.scans
 
     for one, split, fold in held:
         if split == TRAIN and fold is not None:
             count(one, fold)
     placed = []
-    for one in fresh:
+    # Those of one kind follow one another, those with many scans first: they then go round the folds.
+    kinds = sorted(
+        fresh,
+        key=lambda one: (
+            stratum_of[one.patient_id],
+            *(one.factor(level) for level in levels),
+            -one.scans,
+            one.order,
+        ),
+    )
+    for one in kinds:
         stratum = stratum_of[one.patient_id]
         facts = (stratum, one.stage, one.site, one.scans)
         if one.patient_id in tested:
             placed.append(Placed(one.patient_id, TEST, None, "test quota of the stratum", *facts))
             continue
 
-        def weight(fold: int, one: _Patient = one, stratum: str = stratum) -> tuple[int, ...]:
-            of_levels = (load[(level, one.factor(level), fold)] for level in levels)
+        def weight(fold: int, one: _Patient = one, stratum: str = stratum) -> tuple[float, int]:
+            of_levels = sum(load[(level, one.factor(level), fold)] for level in levels)
             return (
-                load[("stratum", stratum, fold)],
-                *of_levels,
-                load[("patients", fold)],
-                load[("scans", fold)],
+                load[("stratum", stratum, fold)] + of_levels + SCAN_WEIGHT * load[("scans", fold)],
                 fold,
             )
 
@@ -318,8 +332,8 @@ def _choose_test(
     """Return the new patients to set apart, so that the test set keeps its share, overall and by stratum.
 
     The whole quota is round(share x patients), at least one from three patients on. It is dealt out one
-    by one to the stratum that lacks most, to its first new patient in the salted order; a patient who is the
-    last of a stage in training is passed over while there is another.
+    by one to the stratum (and in it the stage) that lacks most, to its first new patient in the salted order; a
+    patient who is the last of a stage in training is passed over while there is another.
     """
     share = frozen["test_share"]
     everyone = [one for one, _, _ in held] + fresh
@@ -329,22 +343,24 @@ def _choose_test(
     in_test = [one for one, split, _ in held if split == TEST]
     size = Counter(stratum_of[one.patient_id] for one in everyone)
     have = Counter(stratum_of[one.patient_id] for one in in_test)
-    stage_left = Counter(one.stage for one in everyone) - Counter(one.stage for one in in_test)
-    waiting: dict[str, list[_Patient]] = {}
+    stages = Counter(one.stage for one in everyone)
+    stage_tested = Counter(one.stage for one in in_test)
+    waiting: dict[tuple[str, str | None], list[_Patient]] = {}
     for one in fresh:
-        waiting.setdefault(stratum_of[one.patient_id], []).append(one)
+        waiting.setdefault((stratum_of[one.patient_id], one.stage), []).append(one)
     chosen: set[str] = set()
     while len(in_test) + len(chosen) < quota and waiting:
-        candidates = []
-        for stratum, queue in waiting.items():
-            first = next((one for one in queue if stage_left[one.stage] > 1), queue[0])
+        ranked = []
+        for (stratum, stage), queue in waiting.items():
+            is_last = stages[stage] - stage_tested[stage] <= 1
             lacks = share * size[stratum] - have[stratum]
-            candidates.append((stage_left[first.stage] <= 1, -lacks, first.order, stratum, first))
-        *_, stratum, one = min(candidates, key=lambda candidate: candidate[:3])
-        waiting[stratum].remove(one)
-        if not waiting[stratum]:
-            del waiting[stratum]
+            stage_lacks = share * stages[stage] - stage_tested[stage]
+            ranked.append((is_last, -lacks, -stage_lacks, queue[0].order, (stratum, stage)))
+        *_, kind = min(ranked, key=lambda rank: rank[:4])
+        one = waiting[kind].pop(0)
+        if not waiting[kind]:
+            del waiting[kind]
         chosen.add(one.patient_id)
-        have[stratum] += 1
-        stage_left[one.stage] -= 1
+        have[kind[0]] += 1
+        stage_tested[one.stage] += 1
     return chosen

@@ -7,10 +7,9 @@ warns (too few patients, a class missing, a corrected label). Does not: making t
 from collections import defaultdict
 from dataclasses import dataclass
 
-import orjson
 import polars as pl
 
-from ct_assets.cohort.splits import FEWEST_FOR_A_TEST, TEST, TRAIN, active, chained
+from ct_assets.cohort.splits import FEWEST_FOR_A_TEST, TEST, TRAIN, active, chained, made_with
 from ct_assets.tables import frame
 from ct_assets.tables.cohort import SplitLedger
 from ct_assets.tables.folds import LeakageFindings
@@ -108,11 +107,11 @@ def warnings(ledger: pl.DataFrame, patients: pl.DataFrame | None = None) -> list
     """
     if not ledger.height:
         return []
-    made_with = orjson.loads(ledger["settings"][0])
+    first = made_with(ledger)
     here = active(ledger)
     training = here.filter(pl.col("split") == TRAIN)
     found = []
-    folds, count = made_with["folds"], training.height
+    folds, count = first["folds"], training.height
     if count < folds:
         validated = training["fold"].drop_nulls().n_unique()
         found.append(
@@ -124,7 +123,7 @@ def warnings(ledger: pl.DataFrame, patients: pl.DataFrame | None = None) -> list
             )
         )
     if not (here["split"] == TEST).any():
-        wanted = made_with["test_share"] > 0
+        wanted = first["test_share"] > 0
         why = f"fewer than {FEWEST_FOR_A_TEST} patients" if wanted else "test_share is 0"
         found.append(Warned("no_test_set", "test", f"there is no test set: {why}"))
     present = _stages(here, patients)

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from ct_assets.cohort.splits import TEST, TRAIN, Placed, append, frozen_settings
+from ct_assets.cohort.splits import TEST, TRAIN, Placed, append, frozen_settings, made_with
 from ct_assets.errors import UsageError
 from ct_assets.settings.folds import SplitSettings
 from ct_assets.tables import frame
@@ -22,49 +22,58 @@ Place = tuple[str, int | None]
 
 
 def from_file(
-    path: Path, patients: pl.DataFrame, settings: SplitSettings, recorded_at: datetime
+    path: Path,
+    patients: pl.DataFrame,
+    settings: SplitSettings,
+    recorded_at: datetime,
+    ledger: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Return a new ledger that holds the folds of `path`.
+    """Return a new ledger that holds the folds of `path`, or `ledger` extended by its new patients.
 
     `patients` has `case_id`, `patient_id` and, where known, `stage` and `site`, a row a case. A CSV has
     `patient_id` or `case_id`, and `fold`, and may have `split`; a JSON is nnU-Net's list of
     `{"train": [case…], "val": [case…]}`. Who is not validated anywhere (or has no fold) is the test set.
     Raises `UsageError` naming the first offenders where a patient stands in two parts, a validation case also
-    trains in its fold, or a name is unknown.
+    trains in its fold, a name is unknown, or somebody would move from the place that `ledger` says.
     """
     patient_of = dict(zip(patients["case_id"], patients["patient_id"], strict=True))
-    read = _nnunet if path.suffix.lower() == ".json" else _csv
-    places, folds = read(path, patient_of)
+    is_json = path.suffix.lower() == ".json"
+    places, folds = (_nnunet if is_json else _csv)(path, patient_of)
     unplaced = sorted(set(patient_of.values()) - set(places))
-    if path.suffix.lower() != ".json" and unplaced:
+    if unplaced and not is_json:
         raise UsageError(f"{path}: no row for {_some(unplaced)}; every patient needs a place")
-    fixed = settings.model_copy(update={"folds": folds, "scheme": "stratified"})
-    frozen = frozen_settings(fixed, patients)
-    rows = patients.group_by("patient_id", maintain_order=True).agg(
-        pl.len().alias("scans"),
-        *(pl.col(name).first() for name in ("stage", "site") if name in patients.columns),
-    )
-    placed = []
-    for row in rows.sort("patient_id").iter_rows(named=True):
-        split, fold = places.get(row["patient_id"], (TEST, None))
-        stage, site = row.get("stage"), row.get("site")
-        placed.append(
-            Placed(row["patient_id"], split, fold, "given by a person", "given", stage, site, row["scans"])
-        )
-    return append(frame([], SplitLedger), placed, frozen, recorded_at)
-
-
-def agree(path: Path, ledger: pl.DataFrame, patients: pl.DataFrame) -> None:
-    """Raise `UsageError` where given folds say otherwise than the ledger that is there."""
-    patient_of = dict(zip(patients["case_id"], patients["patient_id"], strict=True))
-    places, _ = (_nnunet if path.suffix.lower() == ".json" else _csv)(path, patient_of)
-    held = {row["patient_id"]: (row["split"], row["fold"]) for row in ledger.iter_rows(named=True)}
-    moved = sorted(patient for patient, place in places.items() if held.get(patient, place) != place)
-    if moved:
+    places |= dict.fromkeys(unplaced, (TEST, None))
+    known = frame([], SplitLedger) if ledger is None else ledger
+    held = {row["patient_id"]: (row["split"], row["fold"]) for row in known.iter_rows(named=True)}
+    if moved := sorted(patient for patient, place in places.items() if held.get(patient, place) != place):
         raise UsageError(
             f"{path}: {_some(moved)} would move to another place than in splits.parquet; nobody ever moves. "
             "Move splits.parquet away to make a new ledger."
         )
+    if known.height:
+        frozen = made_with(known)
+    else:
+        frozen = frozen_settings(
+            settings.model_copy(update={"folds": folds, "scheme": "stratified"}), patients
+        )
+    facts = [name for name in ("stage", "site") if name in patients.columns]
+    rows = patients.group_by("patient_id").agg(
+        pl.len().alias("scans"), *(pl.col(name).first() for name in facts)
+    )
+    placed = [
+        Placed(
+            row["patient_id"],
+            *places[row["patient_id"]],
+            "given by a person",
+            "given",
+            row.get("stage"),
+            row.get("site"),
+            row["scans"],
+        )
+        for row in rows.sort("patient_id").iter_rows(named=True)
+        if row["patient_id"] not in held
+    ]
+    return append(known, placed, frozen, recorded_at)
 
 
 def _csv(path: Path, patient_of: dict[str, str]) -> tuple[dict[str, Place], int]:

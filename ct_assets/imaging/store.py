@@ -10,7 +10,6 @@ measurement (`benchmarks/store.py`): zstd level 1 over byte shuffle in blocks of
 of the smallest at a quarter of its time.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,7 +190,7 @@ class Store:
         described = self._described(key)
         path = self.path(key)
         try:
-            status = os.stat(path)
+            status = path.stat()
         except FileNotFoundError:
             raise MissingEntryError(key) from None
         seen = (str(path), status.st_size, status.st_mtime_ns, described["crc32"])

@@ -35,7 +35,7 @@ GRID_TOLERANCE = 0.1
 """Mask and image corners may differ by so much of the smallest voxel side."""
 
 
-class CaseFault(Exception):
+class CaseFaultError(Exception):
     """A case that cannot be used: a code of `ct_assets.reasons` and what the file says."""
 
     def __init__(self, code: str, detail: str) -> None:
@@ -202,7 +202,8 @@ def check(manifest: pl.DataFrame, root: Path, store_dir: Path, workers: int) -> 
     known = {case.case_id: _remembered(case, store_dir) for case in cases}
     unread = [case for case in cases if known[case.case_id] is None]
     with progress.track("fingerprints", len(unread)) as advance:
-        for one in parallel.map_ordered(partial(_checked, store_dir=store_dir), unread, workers=workers):
+        fewer = min(workers, len(unread))
+        for one in parallel.map_ordered(partial(_checked, store_dir=store_dir), unread, workers=fewer):
             known[one.case.case_id] = one
             advance(1)
     return [one for case in cases if (one := known[case.case_id]) is not None]
@@ -242,7 +243,7 @@ class ReadCase:
 def read_case(case: Case) -> ReadCase:
     """Read both files of a case.
 
-    Raises `CaseFault` for files that are missing, unreadable or do not belong together.
+    Raises `CaseFaultError` for files that are missing, unreadable or do not belong together.
     """
     image = _read(case.image, "image")
     hu, warnings = _as_hu(image.array)
@@ -250,7 +251,7 @@ def read_case(case: Case) -> ReadCase:
     if case.label is not None:
         mask = _read(case.label, "label")
         if not mask.grid.same_as(image.grid, tolerance_mm=GRID_TOLERANCE * min(image.grid.spacing_mm)):
-            raise CaseFault(
+            raise CaseFaultError(
                 "label_grid_mismatch",
                 f"image {image.grid.shape} and mask {mask.grid.shape} do not lie on the same grid",
             )
@@ -318,7 +319,7 @@ def _cache(image_digest: str, label_digest: str | None, store_dir: Path) -> Path
 def _checked(case: Case, store_dir: Path) -> Checked:
     try:
         return Checked(case, _cached(case, store_dir), None)
-    except CaseFault as fault:
+    except CaseFaultError as fault:
         return Checked(case, None, (fault.code, fault.detail))
 
 
@@ -328,9 +329,9 @@ def _cached(case: Case, store_dir: Path) -> Fingerprint:
         try:
             digests.append(None if path is None else file_digest(path, store_dir))
         except FileNotFoundError:
-            raise CaseFault(f"{what}_missing", f"{path.name if path else ''}: no such file") from None
+            raise CaseFaultError(f"{what}_missing", f"{path.name if path else ''}: no such file") from None
         except OSError as error:
-            raise CaseFault(f"{what}_unreadable", type(error).__name__) from None
+            raise CaseFaultError(f"{what}_unreadable", type(error).__name__) from None
     image_digest, label_digest = str(digests[0]), digests[1]
     known = _from_cache(image_digest, label_digest, store_dir)
     if known is not None:
@@ -341,7 +342,7 @@ def _cached(case: Case, store_dir: Path) -> Fingerprint:
 
 
 def measure(case: Case, image_digest: str, label_digest: str | None) -> Fingerprint:
-    """Measure one case. Raises `CaseFault`."""
+    """Measure one case. Raises `CaseFaultError`."""
     read = read_case(case)
     array, label = read.image.array, read.label
     warnings = list(read.warnings)
@@ -451,19 +452,19 @@ def _read(path: Path, what: str) -> Volume:
     try:
         return nifti.read(path)
     except FileNotFoundError:
-        raise CaseFault(f"{what}_missing", f"{path.name}: no such file") from None
+        raise CaseFaultError(f"{what}_missing", f"{path.name}: no such file") from None
     except Exception as error:  # whatever is wrong with one file is a row, never the end of the run
         detail = str(error) if isinstance(error, ValueError) else type(error).__name__
-        raise CaseFault(f"{what}_unreadable", detail) from None
+        raise CaseFaultError(f"{what}_unreadable", detail) from None
 
 
 def _as_hu(array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int16], tuple[str, ...]]:
     if array.dtype == np.int16:
         return array.astype(np.int16, copy=False), ()
     if array.dtype.kind not in "iufb":
-        raise CaseFault("image_not_scalar", f"voxels of type {array.dtype}")
+        raise CaseFaultError("image_not_scalar", f"voxels of type {array.dtype}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise CaseFault("image_not_finite", "some voxels are not a number or infinite")
+        raise CaseFaultError("image_not_finite", "some voxels are not a number or infinite")
     low, high = float(array.min()), float(array.max())
     warnings = ("image_clipped_to_int16",) if low < INT16_LOW or high > INT16_HIGH else ()
     hu = np.empty(array.shape, dtype=np.int16)
@@ -476,13 +477,13 @@ def _as_labels(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array.astype(np.uint8, copy=False)
     if array.dtype.kind not in "iufb":
-        raise CaseFault("label_not_integer", f"voxels of type {array.dtype}")
+        raise CaseFaultError("label_not_integer", f"voxels of type {array.dtype}")
     labels = np.empty(array.shape, dtype=np.uint8)
     for k, plane in enumerate(array):
         if plane.dtype.kind == "f" and not (np.isfinite(plane).all() and (plane == np.rint(plane)).all()):
-            raise CaseFault("label_not_integer", "the mask holds fractions")
+            raise CaseFaultError("label_not_integer", "the mask holds fractions")
         if plane.min() < 0 or plane.max() > MOST_LABELS:
-            raise CaseFault("label_out_of_range", f"label values must be 0 to {MOST_LABELS}")
+            raise CaseFaultError("label_out_of_range", f"label values must be 0 to {MOST_LABELS}")
         labels[k] = plane
     return labels
 

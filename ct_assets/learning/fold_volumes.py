@@ -42,16 +42,24 @@ class Keys:
 
 
 def build(
-    manifest: pl.DataFrame, fold: str, plan: Plan, root: Path, store_dir: Path, workers: int
+    manifest: pl.DataFrame,
+    fold: str,
+    plan: Plan,
+    root: Path,
+    store_dir: Path,
+    workers: int,
+    *,
+    checks_dir: Path | None = None,
 ) -> pl.DataFrame:
     """Make what is missing or damaged in the store, and return the fold's table `FoldVolumes`.
 
-    Cases whose files cannot be used have no row; `fingerprint.check` names them with their reasons.
+    Cases whose files cannot be used have no row; `fingerprint.check` names them with their reasons. `checks_dir`
+    is where fingerprints are remembered, where that is not the store itself.
     """
-    roles = {case_id: "train" for case_id in training_rows(manifest, fold)["case_id"]}
-    roles |= {case_id: "validation" for case_id in validation_rows(manifest, fold)["case_id"]}
+    roles = dict.fromkeys(training_rows(manifest, fold)["case_id"], "train")
+    roles |= dict.fromkeys(validation_rows(manifest, fold)["case_id"], "validation")
     rows = manifest.filter(pl.col("case_id").is_in(list(roles))).sort("case_id")
-    checked = fingerprint.check(rows, root, store_dir, workers)
+    checked = fingerprint.check(rows, root, checks_dir or store_dir, workers)
     made = fill(checked, plan, store_dir, workers)
     store = Store(store_dir)
     table = []
@@ -79,17 +87,25 @@ def build(
 
 def fill(checked: list[Checked], plan: Plan, store_dir: Path, workers: int) -> list[Keys | None]:
     """Make the store entries of checked cases where they are missing or damaged; None for unusable cases."""
-    keys = [keys_of(one, plan) for one in checked]
+    return fill_all([(checked, plan)], store_dir, workers)[0]
+
+
+def fill_all(
+    wanted: list[tuple[list[Checked], Plan]], store_dir: Path, workers: int
+) -> list[list[Keys | None]]:
+    """Do as `fill` for several plans in one go: what plans share is made once, and workers start once."""
+    keys = [[keys_of(one, plan) for one in checked] for checked, plan in wanted]
     store = Store(store_dir)
-    wanted: dict[str, tuple[Case, Keys]] = {}
-    for one, named in zip(checked, keys, strict=True):
-        if named is not None and not (
-            store.is_sound(named.image) and (named.label is None or store.is_sound(named.label))
-        ):
-            wanted.setdefault(f"{named.image}/{named.label}", (one.case, named))
-    with progress.track("volumes", len(wanted)) as advance:
-        work = partial(_make, plan=plan, store_dir=store_dir)
-        for _ in parallel.map_ordered(work, wanted.values(), workers=workers):
+    missing: dict[str, tuple[Case, Keys, Plan]] = {}
+    for (checked, plan), named in zip(wanted, keys, strict=True):
+        for one, pair in zip(checked, named, strict=True):
+            if pair is None or f"{pair.image}/{pair.label}" in missing:
+                continue
+            if not (store.is_sound(pair.image) and (pair.label is None or store.is_sound(pair.label))):
+                missing[f"{pair.image}/{pair.label}"] = (one.case, pair, plan)
+    with progress.track("volumes", len(missing)) as advance:
+        make = partial(_make, store_dir=store_dir)
+        for _ in parallel.map_ordered(make, missing.values(), workers=min(workers, len(missing))):
             advance(1)
     return keys
 
@@ -106,8 +122,8 @@ def keys_of(one: Checked, plan: Plan) -> Keys | None:
     return Keys(image, key_of("label", print_.label_digest, print_.image_digest, *geometry))
 
 
-def _make(item: tuple[Case, Keys], plan: Plan, store_dir: Path) -> None:
-    case, keys = item
+def _make(item: tuple[Case, Keys, Plan], store_dir: Path) -> None:
+    case, keys, plan = item
     read = fingerprint.read_case(case)
     prepared = prepare.image(read.image, plan)
     store = Store(store_dir)
