@@ -41,7 +41,7 @@ SELECT
     labels.rows > 0                                     AS has_label_row,
     'no_label'                                          AS has_label_row__reason,
 
-    NOT list_contains(labels.reasons, 'label_id_shared') AS has_label_of_its_own,
+    NOT coalesce(list_contains(labels.reasons, 'label_id_shared'), FALSE) AS has_label_of_its_own,
     'label_id_shared'                                   AS has_label_of_its_own__reason,
 
     labels.stage IS NOT NULL                            AS has_one_known_stage,

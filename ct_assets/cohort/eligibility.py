@@ -26,6 +26,8 @@ REASON_SUFFIX = "__reason"
 CODE = re.compile(r"[a-z][a-z0-9_]*")
 BETWEEN_REASONS = ";"
 
+Row = dict[str, Any]
+
 _FACTS: dict[str, tuple[pl.DataType, type[dy.Column]]] = {
     "VARCHAR": (pl.String(), dy.String),
     "DATE": (pl.Date(), dy.Date),
@@ -54,7 +56,7 @@ def judge(inputs: Mapping[str, pl.DataFrame], settings: EligibilitySettings) -> 
     }
     _hold_to_patients(settings.query, answer, inputs)
     rows = []
-    for row in answer.sort(PATIENT).iter_rows(named=True):
+    for row in sorted(answer, key=lambda one: str(one[PATIENT])):
         met = {name: row[name] is True for name in conditions}
         reasons = _reasons(settings.query, row, met)
         rows.append(
@@ -100,13 +102,14 @@ def _read(query: Path) -> str:
         raise UsageError(f"{query}: the eligibility query cannot be read: {error}") from None
 
 
-def _run(query: Path, text: str, inputs: Mapping[str, pl.DataFrame]) -> tuple[pl.DataFrame, dict[str, str]]:
+def _run(query: Path, text: str, inputs: Mapping[str, pl.DataFrame]) -> tuple[list[Row], dict[str, str]]:
     # The query sees the tables and nothing else: no files, no network, no extensions.
     locked: dict[str, str | bool | int | float | list[str]] = {
         "enable_external_access": "false",
         "autoinstall_known_extensions": "false",
         "threads": "1",
     }
+    lines_before = 0
     with duckdb.connect(":memory:", config=locked) as connection:
         for name, table in inputs.items():
             connection.register(name, _plain(table).to_arrow())
@@ -114,15 +117,19 @@ def _run(query: Path, text: str, inputs: Mapping[str, pl.DataFrame]) -> tuple[pl
             statements = connection.extract_statements(text)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise UsageError(
-                    f"{query}: one SELECT is expected, found {len(statements)} statements or another"
+                    f"{query}: one SELECT is expected, found none, several, or another statement"
                 )
-            result = connection.sql(text)
-            types = dict(zip(result.columns, (str(dtype) for dtype in result.types), strict=True))
-            if len(types) != len(result.columns):
-                raise UsageError(f"{query}: a column name occurs twice; give each its own with AS")
-            return result.pl(), types
+            # Comments before the statement do not count in the lines that the database tells.
+            statement = statements[0].query.strip()
+            lines_before = text[: text.index(statement)].count("\n")
+            answer = connection.execute(statement)
+            described = [(name, str(dtype)) for name, dtype, *_ in answer.description or []]
+            types = dict(described)
+            if len(types) < len(described):
+                raise UsageError(f"{query}: two columns have one name; give each its own with AS")
+            return [dict(zip(types, row, strict=True)) for row in answer.fetchall()], types
         except duckdb.Error as error:
-            raise UsageError(_explain(query, text, str(error), inputs)) from None
+            raise UsageError(_explain(query, text, str(error), lines_before, inputs)) from None
 
 
 def _plain(table: pl.DataFrame) -> pl.DataFrame:
@@ -130,12 +137,16 @@ def _plain(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(pl.col(pl.Enum, pl.Categorical).cast(pl.String))
 
 
-def _explain(query: Path, text: str, message: str, inputs: Mapping[str, pl.DataFrame]) -> str:
+def _explain(
+    query: Path, text: str, message: str, lines_before: int, inputs: Mapping[str, pl.DataFrame]
+) -> str:
     found = _LINE.search(message)
     reason = " ".join(message[: found.start()].split() if found else message.split())
-    where = f" line {found[1]}:" if found else ""
-    shown = f" ({text.splitlines()[int(found[1]) - 1].strip()})" if found else ""
-    return f"{query}:{where} {reason.rstrip('.')}{shown}. The tables are {', '.join(sorted(inputs))}"
+    where = ""
+    if found:
+        line = int(found[1]) + lines_before
+        where = f" line {line} ({text.splitlines()[line - 1].strip()}):"
+    return f"{query}:{where} {reason.rstrip('.')}. The tables are {', '.join(sorted(inputs))}"
 
 
 def _conditions(query: Path, types: dict[str, str]) -> list[str]:
@@ -160,10 +171,10 @@ def _conditions(query: Path, types: dict[str, str]) -> list[str]:
     return conditions
 
 
-def _hold_to_patients(query: Path, answer: pl.DataFrame, inputs: Mapping[str, pl.DataFrame]) -> None:
+def _hold_to_patients(query: Path, answer: list[Row], inputs: Mapping[str, pl.DataFrame]) -> None:
     """Refuse an answer that loses patients, tells one twice, or knows one that nobody else does."""
     known = {patient for name in ("patients", "labels") for patient in inputs[name][PATIENT]}
-    told = answer[PATIENT].to_list()
+    told = [row[PATIENT] for row in answer]
     if lost := known - set(told):
         raise UsageError(
             f"{query}: {len(lost)} of {len(known)} patients have no row; LEFT JOIN from all patients"
@@ -176,7 +187,7 @@ def _hold_to_patients(query: Path, answer: pl.DataFrame, inputs: Mapping[str, pl
         raise UsageError(f"{query}: a row has no patient, or one that is in no table")
 
 
-def _reasons(query: Path, row: dict[str, Any], met: dict[str, bool]) -> list[str]:
+def _reasons(query: Path, row: Row, met: dict[str, bool]) -> list[str]:
     reasons: list[str] = []
     for name, is_met in met.items():
         if is_met:
