@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk
+import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import (
@@ -222,7 +222,7 @@ class TestPositions:
         converted = load(ct_series(direction=rotation((4, -3, 6))).save(tmp_path / "dicom"))
         path = tmp_path / "image.nii.gz"
         nifti.write(path, converted.volume)
-        ours, theirs, itk = nifti.read(path), nib.load(path), sitk.ReadImage(str(path))
+        ours, theirs, itk = nifti.read(path), nib.load(path), SimpleITK.ReadImage(str(path))
         np.testing.assert_allclose(theirs.get_sform(), theirs.get_qform(), atol=1e-5)
         for index in [(0, 0, 0), (3, 4, 5), (1, 2, 3)]:
             lps = ours.grid.world(np.array(index, float))
