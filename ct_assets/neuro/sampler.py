@@ -58,8 +58,13 @@ class StudyAwareBatchSampler(Sampler[Batch]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch; the same on every rank. Lightning calls this by itself."""
+        """Choose the order of an epoch, the same number on every rank. Lightning calls this by itself."""
         self.epoch = epoch
+
+    @property
+    def sampler(self) -> "StudyAwareBatchSampler":
+        """Itself: Lightning moves the epoch on of what it finds under this name of a batch sampler."""
+        return self
 
     def __len__(self) -> int:
         """Return exactly how many batches this rank gives, which is what every other rank gives."""

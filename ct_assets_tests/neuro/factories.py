@@ -77,7 +77,7 @@ def dicom_series(
             one.BitsAllocated, one.BitsStored, one.HighBit, one.PlanarConfiguration = 8, 8, 7, 0
             pixels = np.zeros((rows, columns, 3), dtype=np.uint8)
         one.PixelData = pixels.tobytes()
-        path = folder / f"{series_uid[-4:]}_{k:03d}.dcm"
+        path = folder / f"IM{series_uid[-4:]}_{k:03d}.dcm"
         pydicom.dcmwrite(path, one, enforce_file_format=True)
         paths.append(path)
     return paths
