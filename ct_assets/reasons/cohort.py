@@ -57,9 +57,8 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     (
         "slices_too_thick",
         "The slices are thicker, or further apart, than the settings allow.",
-        "See eligibility.max_slice_*.",
+        "See the limits in configs/eligibility.sql.",
     ),
-    ("too_few_slices", "The CT has fewer slices than the settings ask for.", "See eligibility.min_slices."),
     ("seg_misfit", "The SEG does not lie on the CT's grid: the codes after this one say why.", EXPORT_SEG),
     (
         "tumour_missing",

@@ -57,22 +57,92 @@ class TestTheShippedQuery:
         ("changes", "unmet", "told"),
         [
             ({"label": {"rows": 0, "stage": None, "reasons": ["no_label"]}}, "has_label_row", ["no_label"]),
-            ({"label": {"stage": None, "reasons": ["label_id_shared"]}}, "has_label_of_its_own", ["label_id_shared"]),
-            ({"label": {"stage": None, "reasons": ["stage_missing"]}}, "has_one_known_stage", ["stage_missing"]),
-            ({"label": {"stage": None, "reasons": ["age_unreadable", "stage_contradictory"]}}, "has_one_known_stage", ["stage_contradictory"]),
-            ({"patient": {"ct_series": 0, "ct_series_not_refused": 0, **NO_PRINCIPAL, "seg_reasons": ["mask_references_missing_series"]}}, "has_ct", ["no_ct"]),
-            ({"patient": NO_PRINCIPAL, "series": {"is_principal": False, "not_principal_because": "too_few_slices"}}, "has_principal_series", ["no_principal_series", "too_few_slices"]),
+            (
+                {"label": {"stage": None, "reasons": ["label_id_shared"]}},
+                "has_label_of_its_own",
+                ["label_id_shared"],
+            ),
+            (
+                {"label": {"stage": None, "reasons": ["stage_missing"]}},
+                "has_one_known_stage",
+                ["stage_missing"],
+            ),
+            (
+                {"label": {"stage": None, "reasons": ["age_unreadable", "stage_contradictory"]}},
+                "has_one_known_stage",
+                ["stage_contradictory"],
+            ),
+            (
+                {
+                    "patient": {
+                        "ct_series": 0,
+                        "ct_series_not_refused": 0,
+                        **NO_PRINCIPAL,
+                        "seg_reasons": ["mask_references_missing_series"],
+                    }
+                },
+                "has_ct",
+                ["no_ct"],
+            ),
+            (
+                {
+                    "patient": NO_PRINCIPAL,
+                    "series": {"is_principal": False, "not_principal_because": "too_few_slices"},
+                },
+                "has_principal_series",
+                ["no_principal_series", "too_few_slices"],
+            ),
             ({"patient": {"seg_objects": 0, **NO_ONE_SEG}}, "has_one_seg", ["no_seg"]),
             ({"patient": {"seg_objects": 2, **NO_ONE_SEG}}, "has_one_seg", ["several_segs"]),
-            ({"patient": {"seg_references_principal_series": False, "seg_geometry_fits": None, "seg_reasons": ["mask_references_missing_series"]}}, "seg_references_principal_series", ["seg_references_other_series", "mask_references_missing_series"]),
-            ({"patient": {"principal_decision": "refuse", "principal_reasons": ["missing_slices"], "seg_reasons": ["referenced_series_refused"]}}, "ct_geometry_is_valid", ["ct_geometry_refused", "missing_slices"]),
-            ({"patient": {"principal_slice_spacing_mm": 9.81, "principal_slice_thickness_mm": 3.0}}, "slices_are_thin_enough", ["slices_too_thick"]),
-            ({"patient": {"principal_slice_thickness_mm": 9.81}}, "slices_are_thin_enough", ["slices_too_thick"]),
-            ({"patient": {"seg_geometry_fits": False, "seg_reasons": ["mask_outside_volume"]}}, "seg_geometry_is_valid", ["seg_misfit", "mask_outside_volume"]),
-            ({"patient": {"seg_has_tumour": False, "seg_reasons": ["mask_empty"]}}, "mask_has_tumour", ["tumour_missing", "mask_empty"]),
-            ({"patient": {"seg_reasons": ["mask_of_other_patient"]}}, "seg_is_usable", ["seg_unusable", "mask_of_other_patient"]),
+            (
+                {
+                    "patient": {
+                        "seg_references_principal_series": False,
+                        "seg_geometry_fits": None,
+                        "seg_reasons": ["mask_references_missing_series"],
+                    }
+                },
+                "seg_references_principal_series",
+                ["seg_references_other_series", "mask_references_missing_series"],
+            ),
+            (
+                {
+                    "patient": {
+                        "principal_decision": "refuse",
+                        "principal_reasons": ["missing_slices"],
+                        "seg_reasons": ["referenced_series_refused"],
+                    }
+                },
+                "ct_geometry_is_valid",
+                ["ct_geometry_refused", "missing_slices"],
+            ),
+            (
+                {"patient": {"principal_slice_spacing_mm": 9.81, "principal_slice_thickness_mm": 3.0}},
+                "slices_are_thin_enough",
+                ["slices_too_thick"],
+            ),
+            (
+                {"patient": {"principal_slice_thickness_mm": 9.81}},
+                "slices_are_thin_enough",
+                ["slices_too_thick"],
+            ),
+            (
+                {"patient": {"seg_geometry_fits": False, "seg_reasons": ["mask_outside_volume"]}},
+                "seg_geometry_is_valid",
+                ["seg_misfit", "mask_outside_volume"],
+            ),
+            (
+                {"patient": {"seg_has_tumour": False, "seg_reasons": ["mask_empty"]}},
+                "mask_has_tumour",
+                ["tumour_missing", "mask_empty"],
+            ),
+            (
+                {"patient": {"seg_reasons": ["mask_of_other_patient"]}},
+                "seg_is_usable",
+                ["seg_unusable", "mask_of_other_patient"],
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_tells_the_one_reason_of_a_patient_with_one_fault(self, changes, unmet, told):
         row = judged(**changes)
         assert not row["is_eligible"]
@@ -175,7 +245,10 @@ class TestAQueryOfSomebodyElse:
     @pytest.mark.parametrize(
         ("sql", "says"),
         [
-            ("SELECT patient_id,\n  no_such_column > 1 AS c\nFROM patients", r"own\.sql: line 2 .*no_such_column"),
+            (
+                "SELECT patient_id,\n  no_such_column > 1 AS c\nFROM patients",
+                r"own\.sql: line 2 .*no_such_column",
+            ),
             ("SELECT patient_id\nFROM\n  nowhere", r"line 3 .*nowhere.*The tables are label_report, labels"),
             ("-- who\n-- may\n\nSELECT patient_id\nFROM\n  nowhere", r"line 6 \(nowhere\)"),
             ("-- who\nSELECT patient_id\n\nFRM patients", r"line 4 .*syntax error"),
@@ -187,19 +260,28 @@ class TestAQueryOfSomebodyElse:
             ("SELECT files, patient_id FROM patients", "first column"),
             ("SELECT patient_id FROM patients", "no BOOLEAN column"),
             ("SELECT patient_id, TRUE AS c FROM patients", "c__reason beside it"),
-            ("SELECT patient_id, TRUE AS c, 'x' AS c__reason, 'x' AS d__reason FROM patients", "d__reason belongs to no"),
+            (
+                "SELECT patient_id, TRUE AS c, 'x' AS c__reason, 'x' AS d__reason FROM patients",
+                "d__reason belongs to no",
+            ),
             ("SELECT patient_id, TRUE AS c, 1 AS c__reason FROM patients", "must be VARCHAR"),
             ("SELECT patient_id, TRUE AS c, 'x' AS c__reason, [1] AS fact FROM patients", "a fact is text"),
-            ("SELECT patient_id, TRUE AS is_eligible, 'x' AS is_eligible__reason FROM patients", "another name"),
+            (
+                "SELECT patient_id, TRUE AS is_eligible, 'x' AS is_eligible__reason FROM patients",
+                "another name",
+            ),
             ("SELECT patient_id, TRUE AS c, TRUE AS c FROM patients", "two columns have one name"),
             (GOOD + " WHERE patient_id = 'P1'", "1 of 2 patients have no row"),
             (GOOD + " UNION ALL " + GOOD, "2 rows tell a patient again"),
             (GOOD + " UNION ALL SELECT 'P9', TRUE, 'x'", "in no table"),
             (GOOD + " UNION ALL SELECT NULL, TRUE, 'x'", "has no patient"),
-            (GOOD.replace("files > 1", "FALSE").replace("'too_few_files'", "NULL"), "excluded by has_files without a reason"),
+            (
+                GOOD.replace("files > 1", "FALSE").replace("'too_few_files'", "NULL"),
+                "excluded by has_files without a reason",
+            ),
             (GOOD.replace("files > 1", "FALSE").replace("'too_few_files'", "'Too few'"), "lower_snake_case"),
         ],
-    )  # fmt: skip
+    )
     def test_that_breaks_the_contract_is_refused_with_line_and_reason(self, judge, sql, says):
         with pytest.raises(UsageError, match=says) as caught:
             judge(sql)
