@@ -128,6 +128,14 @@ def unsigned_long(raw: bytes) -> Read:
     return None, WRONG_LENGTH if raw else None
 
 
+def single(raw: bytes) -> Read:
+    """Read one FL."""
+    if len(raw) != 4:
+        return None, WRONG_LENGTH if raw else None
+    (value,) = struct.unpack("<f", raw)
+    return (value, None) if math.isfinite(value) else (None, NOT_FINITE)
+
+
 def double(raw: bytes) -> Read:
     """Read one FD."""
     if len(raw) != 8:
@@ -201,7 +209,7 @@ SUITE: dict[str, tuple[int, Reader]] = {
     "lossy_image_compression": (0x00282110, text),
     "temporal_position_identifier": (0x00200100, integer),
     "temporal_position_index": (0x00209128, unsigned_long),
-    "nominal_percentage_of_cardiac_phase": (0x00209241, double),
+    "nominal_percentage_of_cardiac_phase": (0x00209241, single),
     "trigger_time_ms": (0x00181060, number),
     "image_position_patient_mm": (0x00200032, numbers(3)),
     "image_orientation_patient": (0x00200037, numbers(6)),

@@ -182,6 +182,8 @@ def _read_with_pydicom(path: Path) -> elements.RawHeader:
         written.is_little_endian, written.is_implicit_VR = True, True
         write_data_element(written, dataset[tag], ["utf-8"])
         values[int(tag)] = written.getvalue()[8:]
+    if not values:
+        raise ValueError("no element of the suite can be read")
     if header.SPECIFIC_CHARACTER_SET in values:
         values[header.SPECIFIC_CHARACTER_SET] = b"ISO_IR 192"
     syntax = str(getattr(dataset.file_meta, "TransferSyntaxUID", "") or "")

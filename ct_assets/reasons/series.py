@@ -85,6 +85,14 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "Set audit.oblique to convert, or audit.oblique_tolerance_deg, where reformats are wanted.",
     ),
     ("localizer_inside", "A localizer stands among the slices, and the settings refuse that.", ""),
+    # Why a CT series is not its patient's principal one
+    ("no_geometry", "The geometry of the series could not be measured.", "See the series' own reasons."),
+    ("not_axial", "The slices of the series are not axial.", "Deliver the axial series."),
+    (
+        "too_few_slices",
+        "The series has fewer slices than audit.principal.min_slices.",
+        "Deliver the whole series, or lower audit.principal.min_slices.",
+    ),
     # Warnings of a series
     ("localizer_left_out", "A localizer stood among the slices and was left out.", ""),
     ("not_a_ct_image_left_out", "An object that is no CT image shared the series and was left out.", ""),

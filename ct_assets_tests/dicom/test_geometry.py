@@ -68,7 +68,7 @@ class TestEveryRegularStack:
     @given(stacks())
     @settings(max_examples=100, deadline=None)
     def test_survives_rounding_of_its_positions_to_a_tenth(self, stack):
-        positions, orientation, spacing, step = stack
+        positions, orientation, spacing, _ = stack
         assert measured(np.round(positions, 1), orientation, spacing, **ANY_ANGLE).faults == ()
 
     @given(stacks(), st.data())
@@ -122,8 +122,8 @@ class TestASmallDrift:
         assert measured(np.outer(np.arange(20), [0.00123456, 0, 2.5])).faults == ("gantry_tilt",)
 
     def test_that_rounding_of_positions_explains_is_none(self):
-        positions = np.round(np.outer(np.arange(20), [0.00123456, 0, 2.5]), 1) + [0.1, 0.3, 0.7]
-        assert measured(positions).faults == ()
+        positions = np.outer(np.arange(20), [0.00123456, 0, 2.5]) + np.array([0.1, 0.3, 0.7])
+        assert measured(np.round(positions, 1)).faults == ()
 
     def test_that_rounding_of_the_orientation_explains_is_none(self):
         angle = np.radians(5.01)
