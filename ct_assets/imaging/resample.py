@@ -25,6 +25,8 @@ AIR_HU = -1000
 SAME = 1e-4
 """Differences below this part of a voxel over the whole volume are no difference."""
 HALF = 0.5
+TIE = 1e-5
+"""Shares of a voxel that differ by less are equal."""
 
 
 def oriented(volume: Volume) -> Volume:
@@ -139,9 +141,28 @@ def labels_onto(volume: Volume, grid: Grid) -> Volume:
         better = share > most
         target[better] = label
         most[better] = share[better]
-    target[most < 1 - covered] = 0
+    empty = 1 - covered
+    target[most < empty - TIE] = 0
+    _settle_ties(target, most, empty)
     _keep_small_parts(part, target, matrix, moved)
     return Volume(out, grid)
+
+
+def _settle_ties(target: npt.NDArray[Any], most: Floats32, empty: Floats32) -> None:
+    """Give voxels that are exactly half filled to the label only where it lies ahead along the axes.
+
+    So one of two opposite faces takes them and the other does not, and volumes stay; ties are common where the
+    spacing doubles.
+    """
+    ties = np.argwhere((np.abs(most - empty) <= TIE) & (most > 0))
+    if not len(ties):
+        return
+    last = np.array(most.shape) - 1
+    ahead = np.zeros(len(ties))
+    for axis in range(3):
+        step = np.eye(3, dtype=np.int64)[axis]
+        ahead += most[tuple(np.minimum(ties + step, last).T)] - most[tuple(np.maximum(ties - step, 0).T)]
+    target[tuple(ties[ahead < 0].T)] = 0
 
 
 def _keep_small_parts(
@@ -302,8 +323,8 @@ def filled_box(array: npt.NDArray[Any]) -> tuple[slice, slice, slice] | None:
     if not planes.any():
         return None
     low, high = _ends(planes)
-    flat = array[low:high].any(axis=0)
-    return (slice(low, high), slice(*_ends(flat.any(axis=1))), slice(*_ends(flat.any(axis=0))))
+    flat: npt.NDArray[np.bool_] = np.any(array[low:high] != 0, axis=0)
+    return (slice(low, high), slice(*_ends(np.any(flat, axis=1))), slice(*_ends(np.any(flat, axis=0))))
 
 
 def _ends(present: npt.NDArray[np.bool_]) -> tuple[int, int]:
@@ -369,7 +390,7 @@ def _oblique_labels(volume: Volume, grid: Grid) -> npt.NDArray[Any]:
     most = np.full(grid.shape, HALF - 1e-6, dtype=np.float32)
     for label in _labels(volume.array):
         part = Volume((volume.array == label).astype(np.float32), volume.grid)
-        share = np.asarray(_oblique(part, grid, 1, 0.0).array)
+        share: Floats32 = _oblique(part, grid, 1, 0.0).array.astype(np.float32)
         better = share > most
         out[better] = label
         most[better] = share[better]

@@ -76,7 +76,7 @@ def monai_datalist(manifest: pl.DataFrame, path: Path) -> dict[str, Any]:
     """Write a MONAI datalist: `training` with `fold`, `testing`; paths as in the manifest. Return it."""
     training, testing = [], []
     for row in manifest.sort("case_id").iter_rows(named=True):
-        entry = {
+        entry: dict[str, Any] = {
             name: row[name] for name in ("image", "label", "stage") if name in row and row[name] is not None
         }
         entry["case_id"] = row["case_id"]

@@ -199,7 +199,7 @@ def cases_of(manifest: pl.DataFrame, root: Path) -> list[Case]:
 def check(manifest: pl.DataFrame, root: Path, store_dir: Path, workers: int) -> list[Checked]:
     """Fingerprint every case of the manifest, each content once: what is cached is not read again."""
     cases = cases_of(manifest, root)
-    known = {case.case_id: _remembered(case, store_dir) for case in cases}
+    known: dict[str, Checked | None] = {case.case_id: _remembered(case, store_dir) for case in cases}
     unread = [case for case in cases if known[case.case_id] is None]
     with progress.track("fingerprints", len(unread)) as advance:
         fewer = min(workers, len(unread))
@@ -344,7 +344,7 @@ def _cached(case: Case, store_dir: Path) -> Fingerprint:
 def measure(case: Case, image_digest: str, label_digest: str | None) -> Fingerprint:
     """Measure one case. Raises `CaseFaultError`."""
     read = read_case(case)
-    array, label = read.image.array, read.label
+    array, label = read.image.array.astype(np.int16, copy=False), read.label
     warnings = list(read.warnings)
     foreground = Histogram(0, np.zeros(0, dtype=np.int64))
     voxels: dict[str, int] = {}
@@ -354,7 +354,7 @@ def measure(case: Case, image_digest: str, label_digest: str | None) -> Fingerpr
         if filled is None:
             warnings.append("label_empty")
         else:
-            inside = label.array[filled]
+            inside = label.array[filled].astype(np.uint8, copy=False)
             values, counts = np.unique(inside[inside > 0], return_counts=True)
             voxels = {str(int(value)): int(count) for value, count in zip(values, counts, strict=True)}
             foreground = Histogram.of(array[filled][inside > 0])

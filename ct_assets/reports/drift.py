@@ -21,7 +21,8 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding
 table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;padding:.3rem .6rem;text-align:left;
 vertical-align:top}.plots{display:grid;gap:.5rem 1.5rem;
 grid-template-columns:repeat(auto-fill,minmax(17rem,1fr))}
-figure{margin:0}figcaption{font-size:.85rem}.alarm td{background:#fdecea}.alarm td:first-child{border-left:4px solid #c0392b}
+figure{margin:0}figcaption{font-size:.85rem}
+.alarm td{background:#fdecea}.alarm td:first-child{border-left:4px solid #c0392b}
 .note{color:#666}svg{width:100%}.verdict{padding:.8rem 1rem;border-radius:4px;background:#eef5ee}
 .verdict.found{background:#fdecea}
 """
@@ -122,13 +123,13 @@ def _panel(shown: dict[str, Any], groups: list[str]) -> str:
 def _labels(shown: dict[str, Any], step: float) -> str:
     if "edges" in shown:
         low, high = shown["edges"][0], shown["edges"][-1]
-        ends = ((0.0, "start", f"{low:g}"), (float(WIDTH), "end", f"{high:g}"))
+        ends = [(0.0, "start", f"{low:g}"), (float(WIDTH), "end", f"{high:g}")]
     else:
         letters = max(2, int(step / 6))
-        ends = tuple(
+        ends = [
             (place * step, "start", text if len(text) <= letters else f"{text[: letters - 1]}…")
             for place, text in enumerate(shown["categories"][:MOST_BARS])
-        )
+        ]
     return "".join(
         f'<text x="{x:.1f}" y="{HEIGHT + 13}" text-anchor="{anchor}" font-size="10">{escape(text)}</text>'
         for x, anchor, text in ends
