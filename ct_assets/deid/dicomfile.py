@@ -5,10 +5,12 @@ source's own transfer syntax. pydicom reads; elements stay raw, so that what is 
 Does not: what happens to an element (`engine`).
 """
 
+import logging
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -37,6 +39,20 @@ _LONG_VRS = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 )
 _KNOWN_GROUPS = frozenset((0x0002, 0x0008))
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keep pydicom's warnings and log lines inside: they quote values of the files."""
+    logger = logging.getLogger("pydicom")
+    was_disabled = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = was_disabled
 
 
 class NotReadableError(Exception):
@@ -69,8 +85,7 @@ def read(content: bytes, *, with_pixels: bool = True) -> Source:
     if not has_preamble and not _begins_like_a_data_set(content):
         raise NotReadableError("not_dicom")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silence():
             dataset = dcmread(BytesIO(content), force=not has_preamble, stop_before_pixels=not with_pixels)
     except EOFError:
         raise NotReadableError("truncated") from None
@@ -91,8 +106,7 @@ def of_changed(source: Source) -> Source:
     from pydicom import dcmwrite
 
     buffer = BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with silence():
         dcmwrite(buffer, source.dataset, enforce_file_format=False)
     return read(buffer.getvalue())
 
@@ -125,7 +139,7 @@ def raw_bytes(element: RawDataElement) -> bytes:
     return element.value or b""
 
 
-def items_of(element: RawDataElement | DataElement, dataset: Dataset) -> list[Dataset] | None:
+def items_of(element: RawDataElement | DataElement) -> list[Dataset] | None:
     """Return the items of a sequence, also of one stored as UN; None where the bytes are no sequence.
 
     UN of unknown content is read as Implicit VR Little Endian, as PS3.5 6.2.2 has it.
@@ -140,18 +154,24 @@ def items_of(element: RawDataElement | DataElement, dataset: Dataset) -> list[Da
     if not value.startswith(starts):
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return list(
-                convert_SQ(
-                    value,
-                    True if as_unknown else element.is_implicit_VR,
-                    True if as_unknown else element.is_little_endian,
-                    dataset._character_set,
-                )
+        return list(
+            convert_SQ(
+                value,
+                True if as_unknown else element.is_implicit_VR,
+                True if as_unknown else element.is_little_endian,
+                None,
             )
+        )
     except Exception:
         return None
+
+
+def text_of(dataset: Dataset, tag: int) -> str:
+    """Return a short ASCII value of the root (a code, date or age); "" where there is none."""
+    element = elements(dataset).get(tag)
+    if not isinstance(element, RawDataElement):
+        return ""
+    return raw_bytes(element).decode("ascii", "replace").strip(" \0")
 
 
 def is_truncated(element: RawDataElement | DataElement) -> bool:

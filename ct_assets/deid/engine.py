@@ -17,8 +17,8 @@ from pydicom.dataset import Dataset
 
 from ct_assets.deid import dicomfile, table, text, values
 from ct_assets.deid.dicomfile import Source
-from ct_assets.deid.gather import encodings_of
-from ct_assets.deid.identifiers import Finder
+from ct_assets.deid.gather import TEXT_DELIMITERS, encodings_of
+from ct_assets.deid.identifiers import MIN_SUBSTRING_CHARACTERS, Finder
 from ct_assets.deid.key import SecretKey
 from ct_assets.deid.rules import TEXT_VRS, Do, Rule, Rules, keyword_of
 from ct_assets.deid.table import AttributeTypes
@@ -35,6 +35,8 @@ MEMO_ENTRIES, MEMO_VALUE_BYTES = 20000, 8192
 BULK_BYTES = 1 << 20
 _NUMERIC = frozenset(b"0123456789+-.eE \\\0")
 _PHI_DIGITS = 7
+_TEXT_FOR_PEOPLE = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
+_CODED = frozenset((0x00080100, 0x00080102, 0x00080103, 0x00080104))
 _ITEM = re.compile(r"\[\d+\]")
 _SINGLE_VALUED_TEXT = frozenset(("LT", "ST", "UT", "UR"))
 
@@ -65,6 +67,8 @@ class Engine:
         self._uids: dict[str, str] = {}
         self._memo: dict[object, tuple[bytes, bytes]] = {}
         self._memo_of: object = None
+        self.kept_texts: set[tuple[str, str]] = set()
+        """Keyword and text of what stayed readable, for a person to look through once."""
 
     def deidentify(
         self, source: Source, sop_class: str, person: Person, stated: Mapping[int, bytes]
@@ -104,7 +108,7 @@ class Engine:
                     fates.append(known[1])
                     continue
             walk.fates = []
-            encoded = walk.element(int(tag), element, root, "", "", encodings, creators)
+            encoded = walk.element(int(tag), element, "", "", encodings, creators)
             told = b",".join(_fates_json(walk.fates))
             if encoded:
                 chunks[tag] = encoded
@@ -125,6 +129,13 @@ class Engine:
                 self._uids.clear()
             new = self._uids[old] = new_uid(self._key, old)
         return new
+
+    def is_in_binary(self, value: str, person: Person) -> bool:
+        """Whether an identifier long enough not to stand there by chance is in bytes read as text."""
+        return any(
+            end - start >= MIN_SUBSTRING_CHARACTERS or value[start:end].isdigit()
+            for start, end in self.spans(value, person, is_free_text=False)
+        )
 
     def spans(self, value: str, person: Person, *, is_free_text: bool) -> list[text.Span]:
         """Return where known identifiers stand in a text of this person's instance."""
@@ -152,7 +163,6 @@ class _Walk:
         self,
         tag: int,
         element: RawDataElement | DataElement,
-        dataset: Dataset,
         place: str,
         shown: str,
         encodings: tuple[str, ...],
@@ -174,7 +184,7 @@ class _Walk:
         if rule.do is Do.REMOVE:
             self.fates.append((path, rule.label, REMOVED))
             return ()
-        items = dicomfile.items_of(element, dataset) if self._may_be_sequence(element, vr) else None
+        items = dicomfile.items_of(element) if self._may_be_sequence(element, vr) else None
         if items is not None and (items or vr == "SQ"):
             return self._sequence(tag, element, items, rule, path, place, encodings)
         if vr == "SQ" or not isinstance(element, RawDataElement):
@@ -260,7 +270,7 @@ class _Walk:
         creators = self.creators(dataset)
         chunks: list[bytes] = []
         for tag in sorted(own):
-            chunks += self.element(int(tag), own[tag], dataset, place, shown, encodings, creators, in_dummy)
+            chunks += self.element(int(tag), own[tag], place, shown, encodings, creators, in_dummy)
         return b"".join(chunks)
 
     def _value(
@@ -269,7 +279,7 @@ class _Walk:
         """Return the new value (None where the element goes, `raw` itself where it stays) and the action."""
         match rule.do:
             case Do.EMPTY | Do.DUMMY:
-                return _instead(rule.do, vr, raw)
+                return _instead(rule.do, vr)
             case Do.PATIENT_ID | Do.PATIENT_NAME:
                 return self.person.pseudonym.encode(), REPLACED
             case Do.REPLACE:
@@ -281,8 +291,8 @@ class _Walk:
             case Do.SHIFT | Do.TIME | Do.AGE | Do.SEX:
                 return self._by_form(vr, raw, rule)
         if vr not in TEXT_VRS and not _looks_like_text(vr, raw):
-            return self._binary(tag, vr, raw, rule)
-        return self._text(vr, raw, rule, encodings)
+            return self._binary(vr, raw, rule)
+        return self._text(tag, vr, raw, rule, encodings)
 
     def _uid(self, raw: bytes) -> bytes:
         old = raw.decode("ascii", "ignore").split("\\")
@@ -294,7 +304,7 @@ class _Walk:
         by_form = self._form(vr, rule)
         new = [by_form(part) if part else "" for part in old]
         if None in new:
-            return _instead(rule.otherwise, vr, raw)
+            return _instead(rule.otherwise, vr)
         if new == old:
             return raw, KEPT
         joined = "\\".join(part or "" for part in new)
@@ -316,7 +326,9 @@ class _Walk:
             return lambda part: part if values.is_offset(part) else None
         return lambda part: part if values.is_time(part) else None
 
-    def _text(self, vr: str, raw: bytes, rule: Rule, encodings: tuple[str, ...]) -> tuple[bytes | None, str]:
+    def _text(
+        self, tag: int, vr: str, raw: bytes, rule: Rule, encodings: tuple[str, ...]
+    ) -> tuple[bytes | None, str]:
         if vr == "UI":
             return raw, KEPT
         if vr in ("DS", "IS") and _NUMERIC.issuperset(raw):
@@ -324,19 +336,21 @@ class _Walk:
         old = _decode(raw, encodings)
         if old is None:
             if rule.do in (Do.CLEAN, Do.CLEAN_WHOLE):
-                return _instead(rule.otherwise, vr, raw)
+                return _instead(rule.otherwise, vr)
             old = raw.decode("latin-1")
         separator = "\0" if vr in _SINGLE_VALUED_TEXT else "\\"
         parts = [part.strip(" \0\r\n") for part in old.split(separator)]
-        new = [self._part(part, vr, rule) for part in parts]
+        new = [self._part(part, rule) for part in parts]
+        if vr in _TEXT_FOR_PEOPLE and tag not in _CODED:
+            self.engine.kept_texts.update((keyword_of(tag), part) for part in new if part)
         if new == parts:
             return raw, KEPT
         if not any(new):
-            return _instead(rule.otherwise, vr, raw)
+            return _instead(rule.otherwise, vr)
         action = CLEANED if rule.do in (Do.CLEAN, Do.CLEAN_WHOLE) else CUT
         return _encode(separator.join(new), encodings), action
 
-    def _part(self, part: str, vr: str, rule: Rule) -> str:
+    def _part(self, part: str, rule: Rule) -> str:
         """Return what stays of one text value."""
         if not part:
             return ""
@@ -354,23 +368,22 @@ class _Walk:
 
     def _number(self, vr: str, raw: bytes, rule: Rule) -> tuple[bytes | None, str]:
         """A numeric string stays unless a whole value of seven digits and more is a known number."""
-        if any(len(part) >= _PHI_DIGITS for part in raw.split(b"\\")):
-            for part in raw.decode("ascii").split("\\"):
-                digits = part.strip(" \0")
-                if len(digits) >= _PHI_DIGITS and digits.isdigit():
-                    if self.engine.spans(digits, self.person, is_free_text=False):
-                        return _instead(rule.otherwise, vr, raw)
+        for part in raw.split(b"\\"):
+            digits = part.strip(b" \0").decode("ascii")
+            is_long = len(digits) >= _PHI_DIGITS and digits.isdigit()
+            if is_long and self.engine.spans(digits, self.person, is_free_text=False):
+                return _instead(rule.otherwise, vr)
         return raw, KEPT
 
-    def _binary(self, tag: int, vr: str, raw: bytes, rule: Rule) -> tuple[bytes | None, str]:
+    def _binary(self, vr: str, raw: bytes, rule: Rule) -> tuple[bytes | None, str]:
         """Numbers in binary and opaque bytes stay unless a known identifier can be read in them."""
         if len(raw) < 4 or len(raw) > BULK_BYTES:
             return raw, KEPT
         for codec in ("latin-1", "utf-16-le", "utf-16-be"):
             if codec != "latin-1" and b"\0" not in raw:
                 break
-            if self.engine.spans(raw.decode(codec, "replace"), self.person, is_free_text=False):
-                return _instead(rule.otherwise, vr, raw)
+            if self.engine.is_in_binary(raw.decode(codec, "replace"), self.person):
+                return _instead(rule.otherwise, vr)
         return raw, KEPT
 
 
@@ -378,7 +391,7 @@ _CREATOR_KEPT = Rule(Do.KEEP, "creator of kept elements")
 _CREATOR_REMOVED = Rule(Do.REMOVE, "creator of removed elements")
 
 
-def _instead(do: Do, vr: str, raw: bytes) -> tuple[bytes | None, str]:
+def _instead(do: Do, vr: str) -> tuple[bytes | None, str]:
     """Carry out remove, empty or dummy."""
     if do is Do.REMOVE:
         return None, REMOVED
@@ -408,7 +421,7 @@ def _decode(raw: bytes, encodings: tuple[str, ...]) -> str | None:
     try:
         if len(encodings) == 1 and b"\x1b" not in raw:
             return raw.decode(encodings[0] if encodings[0] != "iso8859" else "latin-1")
-        return charset.decode_bytes(raw, list(encodings), charset.TEXT_VR_DELIMS)
+        return charset.decode_bytes(raw, list(encodings), TEXT_DELIMITERS)
     except Exception:
         return None
 

@@ -6,7 +6,7 @@ releasing anything (`dispositions`, `engine`).
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 
@@ -38,6 +38,8 @@ _NOT_IDENTIFYING = frozenset(
 """Rows of the table that describe rather than identify: their values are taken out where they stand, but not
 searched elsewhere (`Catholic`, `Germany` are no one's name)."""
 
+TEXT_DELIMITERS = {0x0D, 0x0A, 0x09, 0x0C}
+"""Control characters that end the reach of an escape sequence (PS3.5 6.1.2.5.3)."""
 _IDENTIFIER_VRS = frozenset(("LO", "SH", "AE", "UC", "ST", "UT", "LT"))
 
 _UID_TYPES = {
@@ -156,7 +158,7 @@ def _walk(
             if isinstance(element, RawDataElement) and not dicomfile.raw_bytes(element):
                 continue
             identification = in_identification or tag in _identification_sequences()
-            for item in dicomfile.items_of(element, dataset) or ():
+            for item in dicomfile.items_of(element) or ():
                 _walk(item, encodings, person, into, parent_tag=int(tag), in_identification=identification)
         elif in_identification and vr is None:
             _take_element(int(tag), element, encodings, person, into, parent_tag, in_identification)
@@ -208,14 +210,10 @@ def decodings(raw: bytes, encodings: tuple[str, ...]) -> tuple[str, ...]:
     if bare.isascii() and b"\x1b" not in bare:
         return (bare.decode("ascii"),)
     readings = {bare.decode("latin-1")}
-    try:
+    with suppress(UnicodeDecodeError):
         readings.add(bare.decode("utf-8"))
-    except UnicodeDecodeError:
-        pass
-    try:
-        readings.add(charset.decode_bytes(bare, list(encodings), charset.TEXT_VR_DELIMS | {0x5E, 0x3D}))
-    except Exception:
-        pass
+    with suppress(Exception):
+        readings.add(charset.decode_bytes(bare, list(encodings), TEXT_DELIMITERS | {0x5E, 0x3D}))
     return tuple(sorted(readings))
 
 
@@ -242,7 +240,7 @@ def _text(own: dict[int, RawDataElement | DataElement], tag: int, encodings: tup
     if raw.isascii():
         return raw.decode("ascii")
     try:
-        return charset.decode_bytes(raw, list(encodings), charset.TEXT_VR_DELIMS)
+        return charset.decode_bytes(raw, list(encodings), TEXT_DELIMITERS)
     except Exception:
         return raw.decode("latin-1")
 
@@ -272,12 +270,6 @@ def joined(first: UidSeen, second: UidSeen) -> UidSeen:
     kinds = sorted({first.uid_type, second.uid_type} - {"other"}) or ["other"]
     parents = sorted({first.parent, second.parent} - {""}) or [""]
     return UidSeen(kinds[0], parents[0], first.is_object)
-
-
-def merged(parts: Iterable[Gathered]) -> Iterator[FileFacts]:
-    """Yield the facts of every part in order (identifiers and UIDs are merged by whoever holds them)."""
-    for part in parts:
-        yield from part.files
 
 
 @cache

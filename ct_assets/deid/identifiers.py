@@ -32,6 +32,8 @@ class Identifiers:
     strong: set[str] = field(default_factory=set)
     accented: set[str] = field(default_factory=set)
     """Words with letters outside ASCII as they are written, in lower case: a search in bytes needs them."""
+    births: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Birth dates (`YYYYMMDD`) by patient (pseudonym)."""
     weak: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def add(self, kind: str, value: str, owner: str) -> None:
@@ -42,6 +44,8 @@ class Identifiers:
                 self.strong.add(form)
             elif len(form) >= 2 and not form.isdigit():
                 self.weak[owner].add(form)
+        if kind == "birth_date" and forms:
+            self.births[owner].add(re.sub(r"\D", "", value))
         if not value.isascii():
             self.accented.update(
                 word
@@ -58,6 +62,8 @@ class Identifiers:
         """Take in what another part of the batch gathered."""
         self.strong |= other.strong
         self.accented |= other.accented
+        for owner, dates in other.births.items():
+            self.births[owner] |= dates
         for owner, forms in other.weak.items():
             self.weak[owner] |= forms
 

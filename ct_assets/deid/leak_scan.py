@@ -6,15 +6,18 @@ text may have, and looks at names, audits and pages too. One hit and nothing is 
 
 What is searched: every strong identifier of the batch (`identifiers`; names of four letters and more, numbers
 of five digits and more) in all files, and every old UID. Numbers match at digit boundaries and not inside
-UIDs or other numbers; times, dates and numeric strings that are valid for their VR are searched only for whole
-values. Pixels are outside the search where their keyed digest proves that they are the source's.
+UIDs or other numbers; valid times and numbers are searched for whole values only, valid dates are held
+against the patient's birth dates; in binary values names have six letters and more. Pixels are outside the
+search where their keyed digest proves that they are the source's.
 """
 
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import ahocorasick
@@ -32,11 +35,16 @@ INSIDE_WORDS = 6
 _LONG_VRS = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 )
+_BINARY_VRS = frozenset(
+    (b"AT", b"FD", b"FL", b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SL", b"SS", b"SV", b"UL", b"US", b"UV")
+)
 _PIXELS = frozenset((0x7FE00010, 0x7FE00008, 0x7FE00009))
 _UID_RUN = re.compile(rb"[0-2](?:\.[0-9]+){3,}")
 _NUMBER = re.compile(rb"[ +\-0-9.eE\\\0]*")
 _TIME = re.compile(rb"(?:[0-2][0-9](?:[0-5][0-9](?:[0-6][0-9](?:\.[0-9]{1,6})?)?)?[ \0]*\\?)*")
 _DATE = re.compile(rb"(?:[12][0-9]{3}[01][0-9][0-3][0-9][0-9.+\-]*[ \0]*\\?)*")
+_PATH = re.compile(rb'"path":"[^"]*"')
+_WORD = re.compile(rb"[A-Za-z0-9]+")
 _HEX_RUN = re.compile(rb"\b[0-9a-f]{32,}\b")
 
 
@@ -51,15 +59,27 @@ class Hit:
     """Keyed digest of what was found, the same for equal values."""
 
 
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What is searched: identifiers (folded, and as written where not ASCII), old UIDs, and birth dates
+    (`YYYYMMDD`) by the patient's pseudonym, since a valid date is held against its own patient only."""
+
+    identifiers: frozenset[str]
+    old_uids: frozenset[str] = frozenset()
+    births: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
 class LeakScanner:
     """Searches bytes for the identifiers and old UIDs of one batch."""
 
-    def __init__(self, identifiers: Iterable[str], old_uids: Iterable[str], key: SecretKey) -> None:
+    def __init__(self, searched: Searched, key: SecretKey) -> None:
         self._key = key
-        self._old_uids = frozenset(uid.encode("ascii", "ignore") for uid in old_uids)
+        self._births = searched.births
+        self._old_uids = frozenset(uid.encode("ascii", "ignore") for uid in searched.old_uids)
         self._numbers: set[bytes] = set()
+        self._clean_lines: set[bytes] = set()
         automaton = ahocorasick.Automaton()
-        for form in identifiers:
+        for form in searched.identifiers:
             if form.isdigit() and len(form) >= WHOLE_NUMBER_DIGITS:
                 self._numbers.add(form.encode())
             for pattern, step, lead in _patterns(form):
@@ -68,39 +88,56 @@ class LeakScanner:
         if self._automaton is not None:
             self._automaton.make_automaton()
 
-    def file(self, content: bytes, where: str, pixel_digest: str | None) -> list[Hit]:
-        """Return what is found in one released DICOM file.
+    def file(self, content: bytes, where: str, owner: str, pixel_digest: str | None) -> list[Hit]:
+        """Return what is found in one released DICOM file of the patient `owner` (pseudonym).
 
         `pixel_digest` is what `pixel_digest_of` gave for the source's pixels; pixels that differ from it
         are searched like everything else.
         """
-        haystack: list[bytes] = [content[: content.find(b"DICM", 128, 132) + 4]]
-        places: list[tuple[int, str]] = [(0, "preamble")]
-        end = len(haystack[0])
+        texts, numbers = _Haystack(), _Haystack()
+        texts.add(content[:128], "preamble")
         hits: list[Hit] = []
-        for path, vr, value in _elements(content):
-            if path.endswith("7FE00010)") or path.endswith(("7FE00008)", "7FE00009)")):
-                if pixel_digest is not None and pixel_digest_of(value, self._key) == pixel_digest:
+        for path, tag, vr, value in elements(content):
+            if tag in _PIXELS and pixel_digest is not None:
+                if pixel_digest_of(value, self._key) == pixel_digest:
                     continue
             elif vr in (b"IS", b"DS") and _NUMBER.fullmatch(value):
-                hits += self._whole_numbers(value, where, path)
+                if len(value) >= WHOLE_NUMBER_DIGITS:
+                    hits += self._whole_numbers(value, where, path)
                 continue
-            elif vr in (b"TM", b"DA", b"DT") and (_TIME if vr == b"TM" else _DATE).fullmatch(value):
+            elif vr == b"TM" and _TIME.fullmatch(value):
                 continue
-            places.append((end, path))
-            haystack.append(value)
-            haystack.append(b"\x1f\x1f")
-            end += len(value) + 2
-        hits += self._search(b"".join(haystack), where, places)
+            elif vr in (b"DA", b"DT") and _DATE.fullmatch(value):
+                hits += self._birth_dates(value, where, path, owner)
+                continue
+            (numbers if vr in _BINARY_VRS else texts).add(value, path)
+        hits += self._search(texts, where, shortest=SHORTEST_TOKEN)
+        hits += self._search(numbers, where, shortest=INSIDE_WORDS)
         return hits
 
     def text(self, content: bytes, where: str) -> list[Hit]:
-        """Return what is found in a file of text (audit, page, table); digests in hex are no text."""
-        return self._search(_HEX_RUN.sub(b"\x1f", content), where, [(0, "")])
+        """Return what is found in lines of text (a page); digests in hex are no text."""
+        return self._search(_Haystack(_HEX_RUN.sub(b"\x1f", content)), where, shortest=SHORTEST_TOKEN)
+
+    def audit(self, content: bytes, where: str) -> list[Hit]:
+        """Return what is found in audit lines.
+
+        Keywords of the data dictionary in the paths of elements are not searched: they are the Standard's
+        words, whatever a patient is called.
+        """
+        fresh = {piece for piece in content.split(b"},{") if piece not in self._clean_lines}
+        rest = b"\n".join(
+            _PATH.sub(lambda found: _WORD.sub(_without_keyword, found[0]), piece) for piece in sorted(fresh)
+        )
+        hits = self.text(rest, where)
+        if not hits:
+            self._clean_lines |= {piece for piece in fresh if len(piece) < 300}
+        return hits
 
     def name(self, name: str) -> list[Hit]:
         """Return what is found in the path of a released file."""
-        return self._search(name.encode("utf-8", "surrogateescape"), "name of a released file", [(0, "")])
+        content = name.encode("utf-8", "surrogateescape")
+        return self._search(_Haystack(content), "name of a released file", shortest=SHORTEST_TOKEN)
 
     def _whole_numbers(self, value: bytes, where: str, path: str) -> list[Hit]:
         return [
@@ -109,31 +146,62 @@ class LeakScanner:
             if part in self._numbers
         ]
 
-    def _search(self, haystack: bytes, where: str, places: list[tuple[int, str]]) -> list[Hit]:
+    def _birth_dates(self, value: bytes, where: str, path: str, owner: str) -> list[Hit]:
+        births = self._births.get(owner, frozenset())
+        return [
+            self._hit(where, path, "birth date", part)
+            for part in value.split(b"\\")
+            if part.replace(b".", b"")[:8].decode("ascii", "ignore") in births
+        ]
+
+    def _search(self, haystack: "_Haystack", where: str, *, shortest: int) -> list[Hit]:
+        content = haystack.content
         hits = []
         uid_spans: list[tuple[int, int]] = []
-        for plain, offset_scale in _uid_views(haystack):
-            for run in _UID_RUN.finditer(plain):
-                if offset_scale == 1:
+        for view, step in _uid_views(content):
+            for run in _UID_RUN.finditer(view):
+                if step == 1:
                     uid_spans.append(run.span())
                 for uid in _prefixes(run[0]):
                     if uid in self._old_uids:
-                        place = _place(places, run.start() * offset_scale)
-                        hits.append(self._hit(where, place, "old UID", uid))
+                        hits.append(self._hit(where, haystack.place(run.start() * step), "old UID", uid))
         if self._automaton is None:
             return hits
-        lowered = haystack.lower().decode("latin-1")
+        lowered = content.lower().decode("latin-1")
         for last, (length, form, step, lead) in self._automaton.iter(lowered):
             start, end = last + 1 - length, last + 1
+            if len(form) < shortest and form.isascii() and not form.isdigit():
+                continue
             if not _is_bounded(lowered, start - step + lead, end + lead, step, form):
                 continue
             if form.isdigit() and any(begin <= start and end <= stop for begin, stop in uid_spans):
                 continue
-            hits.append(self._hit(where, _place(places, start), "identifier", form.encode()))
+            hits.append(self._hit(where, haystack.place(start), "identifier", form.encode()))
         return hits
 
     def _hit(self, where: str, element: str, kind: str, value: bytes) -> Hit:
         return Hit(where, element, kind, self._key.digest("leak", value).hex()[:16])
+
+
+class _Haystack:
+    """Values joined for one search, and which element each byte is of."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self._values = [content]
+        self._places = [(0, "")]
+        self._end = len(content)
+
+    def add(self, value: bytes, place: str) -> None:
+        self._places.append((self._end, place))
+        self._values += (value, b"\x1f\x1f")
+        self._end += len(value) + 2
+
+    @property
+    def content(self) -> bytes:
+        return b"".join(self._values)
+
+    def place(self, offset: int) -> str:
+        return self._places[bisect_right(self._places, offset, key=lambda place: place[0]) - 1][1]
 
 
 def pixel_digest_of(value: bytes, key: SecretKey) -> str:
@@ -225,19 +293,19 @@ def _prefixes(run: bytes) -> Iterator[bytes]:
         yield b".".join(parts[:count])
 
 
-def _place(places: list[tuple[int, str]], offset: int) -> str:
-    low, high = 0, len(places)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if places[middle][0] <= offset:
-            low = middle
-        else:
-            high = middle
-    return places[low][1]
+@cache
+def _keywords() -> frozenset[bytes]:
+    from pydicom._dicom_dict import DicomDictionary
+
+    return frozenset(entry[4].encode() for entry in DicomDictionary.values() if entry[4])
 
 
-def _elements(content: bytes) -> Iterator[tuple[str, bytes, bytes]]:
-    """Yield path, VR and value of every element of a Part 10 file, sequences unfolded.
+def _without_keyword(found: re.Match[bytes]) -> bytes:
+    return b"" if found[0] in _keywords() else found[0]
+
+
+def elements(content: bytes) -> Iterator[tuple[str, int, bytes, bytes]]:
+    """Yield path, tag, VR and value of every element of a Part 10 file, sequences unfolded.
 
     A parser of its own: written from PS3.5 7.1 and PS3.10 7.1, for files as the engine writes them; what it
     cannot follow is yielded as one value, so that it is searched all the same.
@@ -248,7 +316,7 @@ def _elements(content: bytes) -> Iterator[tuple[str, bytes, bytes]]:
         value = content[position + head : position + head + length]
         if tag == 0x00020010:
             syntax = value.strip(b" \0")
-        yield f"({tag:08X})", vr, value
+        yield f"({tag:08X})", tag, vr, value
         position += head + length
     body = content[position:]
     if syntax == b"1.2.840.10008.1.2.1.99":
@@ -259,36 +327,36 @@ def _elements(content: bytes) -> Iterator[tuple[str, bytes, bytes]]:
 
 def _data_set(
     body: bytes, position: int, end: int, is_implicit: bool, order: str, path: str
-) -> Iterator[tuple[str, bytes, bytes]]:
+) -> Iterator[tuple[str, int, bytes, bytes]]:
     while position + 8 <= end:
         tag, vr, length, head = _header(body, position, is_implicit, order)
         start = position + head
         here = f"{path}({tag:08X})"
         if length == 0xFFFFFFFF:  # encapsulated pixels: fragments up to the delimiter
             stop = _end_of_fragments(body, start, order)
-            yield here, vr, body[start:stop]
+            yield here, tag, vr, body[start:stop]
             position = stop + 8
             continue
         stop = start + length
         if stop > end:
-            yield here, b"UN", body[position:end]
+            yield here, tag, b"UN", body[position:end]
             return
         item = struct.pack(f"{order}HH", 0xFFFE, 0xE000)
         if vr == b"SQ" or ((is_implicit or vr == b"UN") and body[start : start + 4] == item and length >= 8):
             yield from _items(body, start, stop, is_implicit or vr == b"UN", order, here)
         else:
-            yield here, vr or _vr_of(tag), body[start:stop]
+            yield here, tag, vr or _vr_of(tag), body[start:stop]
         position = stop
 
 
 def _items(
     body: bytes, position: int, end: int, is_implicit: bool, order: str, path: str
-) -> Iterator[tuple[str, bytes, bytes]]:
+) -> Iterator[tuple[str, int, bytes, bytes]]:
     number = 0
     while position + 8 <= end:
         length = struct.unpack_from(f"{order}L", body, position + 4)[0]
         if position + 8 + length > end:
-            yield path, b"UN", body[position:end]
+            yield path, 0, b"UN", body[position:end]
             return
         inner = _data_set(body, position + 8, position + 8 + length, is_implicit, order, f"{path}[{number}]")
         yield from inner
@@ -335,4 +403,5 @@ def scan_files(scanner: LeakScanner, root: Path, released: Iterable[tuple[str, s
     """Yield the finds in released files: `released` gives path below `root` and the source's pixel digest."""
     for relative, digest in released:
         yield from scanner.name(relative)
-        yield from scanner.file((root / relative).read_bytes(), relative.rpartition("/")[2], digest)
+        owner, name = relative.partition("/")[0], relative.rpartition("/")[2]
+        yield from scanner.file((root / relative).read_bytes(), name, owner, digest)

@@ -20,14 +20,15 @@ import orjson
 import polars as pl
 
 from ct_assets import files, parallel, progress, tables
-from ct_assets.deid import clinic, dicomfile, dispositions, method, table, uid_graph
+from ct_assets.deid import clinic, dicomfile, dispositions, method, page, review, table, uid_graph, values
 from ct_assets.deid.dispositions import QUARANTINED, REJECTED, RELEASED, Planned
 from ct_assets.deid.engine import Engine, Person
 from ct_assets.deid.gather import FileFacts, Gathered, facts_of, joined
 from ct_assets.deid.identifiers import Finder, Identifiers
 from ct_assets.deid.key import SecretKey, check_record, hold_to_record
-from ct_assets.deid.leak_scan import Hit, LeakScanner, pixel_digest_of, scan_files
-from ct_assets.deid.pseudonyms import pseudonym
+from ct_assets.deid.leak_scan import Hit, LeakScanner, Searched, pixel_digest_of, scan_files
+from ct_assets.deid.page import PageFacts
+from ct_assets.deid.pseudonyms import normalise_patient_id, pseudonym
 from ct_assets.deid.staging import Staging
 from ct_assets.errors import SafetyError, UsageError
 from ct_assets.layout import MARKER_NAME, DeidPaths
@@ -83,6 +84,7 @@ class TaskResult:
     burned_in_wall_s: float = 0.0
     burned_in_cpu_s: float = 0.0
     burned_in_items: int = 0
+    page: PageFacts = field(default_factory=PageFacts)
 
 
 def deidentify(
@@ -113,8 +115,9 @@ def deidentify(
                 raise UsageError(f"{input_dir}: holds no file")
             step.items = len(facts)
         extra = {*extra_identifiers, *(clinic.values_of(labels_csv) if labels_csv else ())}
-        identifiers = _identifiers(gathered.values | extra, facts, key)
+        identifiers = _identifiers(gathered.values | extra, key)
         planned = dispositions.plan(facts, profile, key)
+        review.apply(planned, review.decisions(paths))
         uid_map = uid_graph.build(gathered.uids, profile, key)
         with timings.step("deidentify") as step:
             outcomes, spent = _second_pass(
@@ -122,9 +125,9 @@ def deidentify(
             )
             step.items = sum(one.planned.disposition == RELEASED for one in outcomes)
         _book_burned_in(timings, spent)
-        _write_tables(staging.staged, outcomes, uid_map, key, profile)
+        _write_tables(staging.staged, outcomes, uid_map)
         summary = _summary(outcomes, uid_map, len(identifiers.searched_everywhere))
-        _write_page(staging.staged, outcomes, summary, uid_map, profile)
+        page.write(staging.staged.report, spent.page, summary, uid_map, profile)
         old_uids = [] if profile.retain_uids else uid_map["old_uid"].to_list()
         with timings.step("leak_scan") as step:
             hits = _scan(staging.staged, outcomes, identifiers, old_uids, key, workers)
@@ -234,13 +237,14 @@ def _gather_task(task: tuple[Path, list[str]]) -> Gathered:
         except OSError:
             part.files.append(FileFacts(relative, None, "unreadable_file"))
             continue
-        facts_of(relative, content, part)
+        with dicomfile.silence():
+            facts_of(relative, content, part)
     return part
 
 
-def _identifiers(values: Iterable[Identifier], facts: list[FileFacts], key: SecretKey) -> Identifiers:
+def _identifiers(found: Iterable[Identifier], key: SecretKey) -> Identifiers:
     identifiers = Identifiers()
-    for kind, value, patient_id, issuer in sorted(values):
+    for kind, value, patient_id, issuer in sorted(found):
         identifiers.add(kind, value, pseudonym(key, patient_id, issuer) if patient_id else "")
     return identifiers
 
@@ -300,6 +304,7 @@ def _second_pass(
             spent.burned_in_wall_s += result.burned_in_wall_s
             spent.burned_in_cpu_s += result.burned_in_cpu_s
             spent.burned_in_items += result.burned_in_items
+            spent.page.merge(result.page)
             advance(len(result.outcomes))
     return outcomes, spent
 
@@ -311,7 +316,8 @@ def _second_task(task: list[Planned]) -> TaskResult:
         outcome = Outcome(planned)
         if planned.disposition == RELEASED:
             try:
-                _release(_worker, outcome, result)
+                with dicomfile.silence():
+                    _release(_worker, outcome, result)
             except Exception:
                 if os.environ.get("CT_ASSETS_DEBUG"):
                     raise
@@ -320,6 +326,7 @@ def _second_task(task: list[Planned]) -> TaskResult:
         if planned.disposition == QUARANTINED:
             _hold(_worker, planned)
         result.outcomes.append(outcome)
+    result.page.texts, _worker.engine.kept_texts = _worker.engine.kept_texts, set()
     return result
 
 
@@ -343,6 +350,8 @@ def _release(worker: _Worker, outcome: Outcome, result: TaskResult) -> None:
         may_show_a_face="recognizable_face" in outcome.warnings,
     )
     done = worker.engine.deidentify(source, planned.facts.sop_class, person, stated)
+    _collect_cell(worker, source, planned, result.page)
+    result.page.faces += "recognizable_face" in outcome.warnings
     outcome.pixels_after = _pixel_digest(source, worker.key) if is_redacted else outcome.pixels_before
     outcome.fates = b",".join(done.fates)
     outcome.path = f"{planned.patient}/{planned.study}/{planned.series}/{planned.instance}.dcm"
@@ -356,6 +365,24 @@ def _release(worker: _Worker, outcome: Outcome, result: TaskResult) -> None:
         )
 
 
+def _collect_cell(worker: _Worker, source: dicomfile.Source, planned: Planned, facts: PageFacts) -> None:
+    """Note age, sex, site and study year of a patient as they are released."""
+    age, sex, study_date = (
+        dicomfile.text_of(source.dataset, tag) for tag in (0x00101010, 0x00100040, 0x00080020)
+    )
+    keeps = worker.profile.retain_patient_characteristics
+    site = worker.key.digest("site", normalise_patient_id(planned.facts.issuer)).hex()[:4]
+    year = "" if worker.profile.retain_longitudinal == "no" else study_date
+    cell = (
+        (values.capped_age(age, worker.profile.max_age_years) or "") if keeps else "",
+        sex if keeps and sex in ("M", "F", "O") else "",
+        f"site {site}" if planned.facts.issuer else "",
+        (values.shifted_date(year, planned.shift_days) or "")[:4],
+    )
+    known = PageFacts({planned.patient: cell})
+    facts.merge(known)
+
+
 def _judge(worker: _Worker, source: dicomfile.Source, outcome: Outcome, result: TaskResult) -> bool:
     """Take the verdict over the pixels; return whether regions were blanked."""
     from ct_assets.deid import burned_in, redact
@@ -363,14 +390,17 @@ def _judge(worker: _Worker, source: dicomfile.Source, outcome: Outcome, result: 
     wall, cpu = time.perf_counter(), time.process_time()
     verdict = burned_in.judge(source.dataset, worker.profile.burned_in)
     outcome.verdict, outcome.warnings = verdict.verdict, verdict.warnings
-    if verdict.reasons:
+    is_held = not outcome.planned.set_aside.issuperset(verdict.reasons)
+    if outcome.planned.set_aside and not is_held:
+        outcome.warnings = (*outcome.warnings, review.RELEASED_CODE)
+    if is_held:
         outcome.planned.disposition, outcome.planned.reasons = QUARANTINED, verdict.reasons
     elif verdict.regions:
         redact.apply(source.dataset, verdict.regions)
     result.burned_in_wall_s += time.perf_counter() - wall
     result.burned_in_cpu_s += time.process_time() - cpu
     result.burned_in_items += 1
-    return not verdict.reasons and bool(verdict.regions)
+    return not is_held and bool(verdict.regions)
 
 
 def _pixel_digest(source: dicomfile.Source, key: SecretKey) -> str | None:
@@ -413,9 +443,7 @@ def _audit_line(outcome: Outcome) -> bytes:
     return head[:-1] + b',"elements":[' + outcome.fates + b"]}\n"
 
 
-def _write_tables(
-    staged: DeidPaths, outcomes: list[Outcome], uid_map: pl.DataFrame, key: SecretKey, profile: DeidProfile
-) -> None:
+def _write_tables(staged: DeidPaths, outcomes: list[Outcome], uid_map: pl.DataFrame) -> None:
     rows = [
         {
             "path": written(one.planned.facts.path),
@@ -477,24 +505,14 @@ def _summary(outcomes: list[Outcome], uid_map: pl.DataFrame, tokens: int) -> Dei
     )
 
 
-def _write_page(
-    staged: DeidPaths,
-    outcomes: list[Outcome],
-    summary: DeidSummary,
-    uid_map: pl.DataFrame,
-    profile: DeidProfile,
-) -> None:
-    staged.report.write_text("", encoding="utf-8")
-
-
 # The proof
 
 _scanner: LeakScanner | None = None
 
 
-def _start_scanner(identifiers: frozenset[str], old_uids: list[str], key: SecretKey) -> None:
+def _start_scanner(searched: Searched, key: SecretKey) -> None:
     global _scanner
-    _scanner = LeakScanner(identifiers, old_uids, key)
+    _scanner = LeakScanner(searched, key)
 
 
 def _scan(
@@ -505,7 +523,11 @@ def _scan(
     key: SecretKey,
     workers: int,
 ) -> list[Hit]:
-    tokens = identifiers.searched_everywhere
+    searched = Searched(
+        identifiers.searched_everywhere,
+        frozenset(old_uids),
+        {k: frozenset(v) for k, v in identifiers.births.items()},
+    )
     released = [(one.path, one.pixels_after) for one in outcomes if one.path]
     tasks = [
         (staged.dicom, released[start : start + FILES_A_TASK])
@@ -521,16 +543,16 @@ def _scan(
                 workers=workers,
                 preload=PRELOAD,
                 initializer=_start_scanner,
-                initargs=(tokens, old_uids, key),
+                initargs=(searched, key),
             ),
             strict=True,
         ):
             hits += found
             advance(len(task[1]))
-    scanner = LeakScanner(tokens, old_uids, key)
-    for public in (staged.audit, staged.report):
+    scanner = LeakScanner(searched, key)
+    for search, public in ((scanner.audit, staged.audit), (scanner.text, staged.report)):
         for block in _blocks(public):
-            hits += scanner.text(block, public.name.removeprefix(".partial-"))
+            hits += search(block, public.name.removeprefix(".partial-"))
     return hits
 
 
