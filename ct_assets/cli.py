@@ -91,6 +91,57 @@ def key_new(
     print(f"{path}: written (mode 0600).\n{ADVICE}")
 
 
+quarantine = typer.Typer(no_args_is_help=True, help="Look at objects that were held back, and decide.")
+app.add_typer(quarantine, name="quarantine")
+
+HeldName = Annotated[str, typer.Argument(metavar="NAME", help="The object, as `list` names it.")]
+HeldIn = Annotated[
+    Path | None, typer.Option("--output", help="Output folder of `ct-assets deid`; default: the platform.")
+]
+Who = Annotated[str | None, typer.Option(help="Who decides; default: the name you are logged in with.")]
+Why = Annotated[str, typer.Option(help="Why, in a few words without any identifier: it goes into the audit.")]
+
+
+@quarantine.command("list")
+def quarantine_list(output: HeldIn = None, config: Config = None) -> None:
+    """List what is held back, with its reasons and what was decided."""
+    from ct_assets.deid import review
+    from ct_assets.settings import load_settings
+
+    print("\n".join(review.listing(load_settings(config), output)))
+
+
+@quarantine.command("show")
+def quarantine_show(name: HeldName, output: HeldIn = None, config: Config = None) -> None:
+    """Tell why an object is held, and put its pictures where only you can look at them."""
+    from ct_assets.deid import review
+    from ct_assets.settings import load_settings
+
+    print("\n".join(review.show(review.find(review.places(load_settings(config), output), name))))
+
+
+@quarantine.command("release")
+def quarantine_release(
+    name: HeldName, why: Why, who: Who = None, output: HeldIn = None, config: Config = None
+) -> None:
+    """Release an object that you have looked at; it goes through engine and leak scan with the next run."""
+    from ct_assets.deid import review
+    from ct_assets.settings import load_settings
+
+    print(review.decide_by_name(load_settings(config), output, name, "release", who=who, why=why))
+
+
+@quarantine.command("reject")
+def quarantine_reject(
+    name: HeldName, why: Why, who: Who = None, output: HeldIn = None, config: Config = None
+) -> None:
+    """Reject an object that you have looked at; with the next run it leaves the quarantine."""
+    from ct_assets.deid import review
+    from ct_assets.settings import load_settings
+
+    print(review.decide_by_name(load_settings(config), output, name, "reject", who=who, why=why))
+
+
 @app.command()
 def convert(dicom_dir: Path, output_dir: Path, workers: Workers = None, config: Config = None) -> None:
     """Convert every CT series of a tree to NIfTI in Hounsfield units, with the masks that refer to it."""

@@ -56,6 +56,11 @@ class DeidPaths:
         """Every file of the input with its disposition."""
         return self.uid_dir / "files.parquet"
 
+    @property
+    def review(self) -> Path:
+        """What people decided about quarantined objects; kept when the batch is made again."""
+        return self.audit.with_name("quarantine_review.jsonl")
+
     @classmethod
     def of_command(cls, output_dir: Path) -> "DeidPaths":
         """Return the paths of `ct-assets deid INPUT_DIR OUTPUT_DIR`."""

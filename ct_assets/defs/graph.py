@@ -42,8 +42,10 @@ def _marker(platform: Platform, batch: str | None) -> Any:
     return marker_digest(platform.layout, str(batch))
 
 
-def _profile(platform: Platform, _: str | None) -> Any:
-    return [platform.profile.model_dump(mode="json"), _labels_csv(platform, None)]
+def _profile(platform: Platform, batch: str | None) -> Any:
+    review = platform.layout.deid_paths(str(batch)).review
+    decided = files.sha256_file(review) if review.is_file() else None
+    return [platform.profile.model_dump(mode="json"), _labels_csv(platform, None), decided]
 
 
 def _labels_csv(platform: Platform, _: str | None) -> Any:

@@ -33,6 +33,8 @@ class Planned:
     study: str = ""
     series: str = ""
     instance: str = ""
+    set_aside: frozenset[str] = frozenset()
+    """Reasons that a person set aside after looking (`review`)."""
 
     @property
     def order(self) -> tuple[str, ...]:

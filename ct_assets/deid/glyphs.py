@@ -69,9 +69,7 @@ def _rows(stored: np.ndarray, contrast: int, scale: int, least: int) -> list[Row
     found = []
     for kind, sign in ((cv2.MORPH_TOPHAT, 1), (cv2.MORPH_BLACKHAT, -1)):
         strokes = cv2.morphologyEx(stored, kind, _SQUARE)
-        thin = np.flatnonzero(
-            strokes.ravel() >= strokes.dtype.type(min(contrast, np.iinfo(strokes.dtype).max))
-        )
+        thin = np.flatnonzero(strokes.ravel() >= strokes.dtype.type(contrast))
         hard = thin[_has_hard_edge(stored, thin, strokes, sign)]
         if _densest(hard, stored.shape) < HARD_PIXELS:
             continue

@@ -33,6 +33,16 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "Have it exported again, uncompressed if need be.",
     ),
     (
+        "released_by_review",
+        "Held at first; a person looked at it and released it.",
+        "Who, when and why stands in quarantine_review.jsonl beside the audit.",
+    ),
+    (
+        "rejected_by_review",
+        "A person looked at it and rejected it.",
+        "Who, when and why stands in quarantine_review.jsonl beside the audit.",
+    ),
+    (
         "recognizable_face",
         "A face may be recognisable in the images; they are not defaced.",
         "Share them under terms that forbid identification, or deface them first.",

@@ -237,7 +237,7 @@ def segmentation(case: str, path: str, person: Person, slices: list[Thing], uids
     _visit(made, person, sources[0])
     for where in _uid_paths(seg):
         made.mark(where, "replaced", "nowhere")
-    made.mark("00700084", "replaced", "nowhere")
+    made.mark("00700084", "removed", "nowhere")
     for where in ("00620002[0].00620005", "00620002[0].00620004"):
         made.mark(where, "kept", "policy")
     made.mark("00620002[0].0062000F[0].00080104", "kept", "same")
