@@ -1,0 +1,101 @@
+"""The ledger of readings of the test split: who read it, with what, and whether it was forced.
+
+Reading means scoring predictions against the test labels. The ledger is one for the whole platform, since a
+test set that was read for one experiment is no longer new to the next. Lines are only ever added, each with
+the digest of the line before.
+"""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from filelock import FileLock
+
+from ct_assets import files
+from ct_assets.errors import SafetyError, UsageError
+from ct_assets.settings.base import Section
+
+LEDGER_NAME = "test_readings.jsonl"
+
+
+class Reading(Section):
+    """One way of reading the test split."""
+
+    experiment: str
+    model_digest: str
+    test_digest: str
+    """The test patients with their labels."""
+    settings_digest: str
+    """How predictions are judged."""
+
+    @property
+    def digest(self) -> str:
+        """Tells readings apart."""
+        return files.digest_of(self.model_dump(mode="json"))
+
+
+class Readings:
+    """The readings so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LEDGER_NAME
+        self.lines = self._read()
+
+    def has(self, reading: Reading) -> bool:
+        """Tell whether this very reading was made."""
+        return any(line["reading_digest"] == reading.digest for line in self.lines)
+
+    def is_forced(self, reading: Reading) -> bool:
+        """Tell whether this reading was forced."""
+        return any(line["is_forced"] for line in self.lines if line["reading_digest"] == reading.digest)
+
+    def count(self) -> int:
+        """Return how many readings there were."""
+        return len(self.lines)
+
+    def open(self, reading: Reading, *, force: bool) -> None:
+        """Write the reading down before it is made, or refuse a second, different one.
+
+        Raises `UsageError` for a second reading without `force`.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.path}.lock"):
+            self.lines = self._read()
+            if self.has(reading):
+                return  # it was begun and broken off: nothing new is learnt from it
+            if self.lines and not force:
+                first = self.lines[0]
+                raise UsageError(
+                    f"test_already_read: the test split was read at {first['read_at']} for experiment "
+                    f"{first['experiment']}; a second reading with another model, settings or patients needs "
+                    "--force and is marked in the report for ever"
+                )
+            line: dict[str, Any] = {
+                **reading.model_dump(mode="json"),
+                "reading_digest": reading.digest,
+                "is_forced": bool(self.lines),
+                "previous": self.lines[-1]["line_digest"] if self.lines else "",
+                "read_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            line["line_digest"] = files.digest_of(line)
+            with self.path.open("ab") as ledger:
+                ledger.write(orjson.dumps(line) + b"\n")
+                ledger.flush()
+                os.fsync(ledger.fileno())
+            self.lines.append(line)
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        lines = files.read_jsonl(self.path)
+        previous = ""
+        for line in lines:
+            content = {key: value for key, value in line.items() if key != "line_digest"}
+            if line["previous"] != previous or files.digest_of(content) != line["line_digest"]:
+                raise SafetyError(
+                    f"{self.path}: was changed by hand; readings of the test split cannot be trusted"
+                )
+            previous = line["line_digest"]
+        return lines
