@@ -1,0 +1,95 @@
+"""A run that is killed anywhere, then run again, ends with the same bytes as an undisturbed one."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ct_assets.phantom import cohort
+from ct_assets_tests.defs import platforms
+
+pytestmark = pytest.mark.slow
+
+PLACES = {
+    "registering": "verifying",
+    "de-identifying": "de-identifying:",
+    "between the batches": "headers:",
+    "the cohort's tables": "ct_prepro_audit",
+    "the NIfTI cache": "cases: 1/",
+    "a plan": "fold_plan, fold_volumes, split_drift of 0",
+    "the volumes": "volumes:",
+    "the second fold": "fold_plan, fold_volumes, split_drift of 1",
+}
+"""Where to kill: the first line of progress that holds these words."""
+
+LEFT_OVERS = (".partial-", ".old-")
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    return cohort.make(
+        tmp_path_factory.mktemp("phantom") / "cohort",
+        patients=7,
+        seed=3,
+        faulty=("no_seg", "missing_slice"),
+        workers=2,
+    )
+
+
+def fresh(folder: Path, phantom: cohort.PhantomCohort):
+    platforms.write_settings(folder, phantom.labels_csv)
+    settings = platforms.settings_of(folder)
+    for drop in phantom.drops:
+        platforms.take(settings, drop)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, phantom):
+    settings = fresh(tmp_path_factory.mktemp("undisturbed"), phantom)
+    platforms.run(settings)
+    return platforms.digests(settings.data_root)
+
+
+def run_and_kill(config: Path, words: str) -> bool:
+    """Run the command and kill its whole process group at the first line that holds `words`."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("CT_ASSETS_")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from ct_assets.cli import main; main()", "run", "--config", str(config)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    for line in process.stderr:
+        if words in line:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+    process.wait()
+    return False
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_killed_run_is_made_good_by_the_next(place, tmp_path, phantom, undisturbed):
+    settings = fresh(tmp_path, phantom)
+    assert run_and_kill(tmp_path / "settings.yaml", PLACES[place]), f"the run never came to: {place}"
+    platforms.run(settings)
+    found = platforms.digests(settings.data_root)
+    visible = {path: digest for path, digest in found.items() if not any(mark in path for mark in LEFT_OVERS)}
+    assert visible == undisturbed
+
+
+def test_killed_again_and_again_it_still_ends_right(tmp_path, phantom, undisturbed):
+    settings = fresh(tmp_path, phantom)
+    for words in PLACES.values():
+        run_and_kill(tmp_path / "settings.yaml", words)
+    platforms.run(settings)
+    found = platforms.digests(settings.data_root)
+    assert {
+        path: digest for path, digest in found.items() if not any(mark in path for mark in LEFT_OVERS)
+    } == undisturbed
