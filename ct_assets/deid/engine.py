@@ -404,11 +404,14 @@ def _instead(do: Do, vr: str) -> tuple[bytes | None, str]:
 
 
 def _character_set(raw: bytes) -> tuple[bytes | None, str]:
-    """Keep a SpecificCharacterSet of defined terms (PS3.3 C.12.1.1.2); other values may say anything."""
+    """Keep a SpecificCharacterSet of defined terms (PS3.3 C.12.1.1.2); other values may say anything.
+
+    They go altogether: the element is Type 1C, so an empty one would be an error that was not there before.
+    """
     terms = [term.strip(" \0") for term in raw.decode("ascii", "replace").split("\\")]
     if all(term in charset.python_encoding for term in terms):
         return raw, KEPT
-    return b"", EMPTIED
+    return None, REMOVED
 
 
 def _looks_like_text(vr: str, raw: bytes) -> bool:

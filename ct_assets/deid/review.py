@@ -7,7 +7,6 @@ engine and the same leak scan as everything else.
 """
 
 import getpass
-import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -319,4 +318,4 @@ def _forget_pictures(one: Held) -> None:
     if one.pictures.is_dir():
         for path in one.pictures.iterdir():
             path.unlink()
-        os.rmdir(one.pictures)
+        one.pictures.rmdir()
