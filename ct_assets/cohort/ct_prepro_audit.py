@@ -65,18 +65,24 @@ def build(index: pl.DataFrame, dicom_root: Path, settings: AuditSettings) -> CtP
     """Judge all series, masks and patients of a header index; paths in it are relative to `dicom_root`."""
     index = header_index.with_content_digests(index.sort("path"), dicom_root)
     found = group(index, settings)
-    rows = {row["path"]: row for row in index.filter("is_dicom").iter_rows(named=True)}
-    choices = _principal_series(found, rows, settings)
+    facts = series_facts.collect(found, index)
+    choices = _principal_series(found, facts, settings)
     principal = {patient: one.series.series_id for patient, one in choices.items() if one.series}
     cts = mask_audit.CtSeries.of(found)
-    masks = [
-        mask_audit.audit(rows[one.path], series.kind, cts, principal.get(series.patient_id or ""), settings)
+    kinds = {
+        one.path: series.kind
         for series in found
         if series.kind in (Kind.SEG, Kind.RTSTRUCT)
         for one in series.instances
+    }
+    masks = [
+        mask_audit.audit(row, kinds[row["path"]], cts, principal.get(row["patient_id"] or ""), settings)
+        for row in index.filter(pl.col("path").is_in(list(kinds))).iter_rows(named=True)
     ]
-    series_rows = [series_facts.row_of(one, rows, choices.get(one.patient_id or "")) for one in found]
-    patients = _patients(found, rows, masks, choices)
+    series_rows = [
+        series_facts.row_of(one, facts[one.series_id], choices.get(one.patient_id or "")) for one in found
+    ]
+    patients = _patients(found, facts, masks, choices)
     return CtPreproAudit(
         series=tables.frame(series_rows, SeriesAudit).sort("series_id"),
         masks=tables.frame(masks, MaskAudit).sort("path"),
@@ -89,7 +95,7 @@ def build(index: pl.DataFrame, dicom_root: Path, settings: AuditSettings) -> CtP
 
 
 def _principal_series(
-    found: list[Series], rows: dict[str, Row], settings: AuditSettings
+    found: list[Series], facts: dict[str, Row], settings: AuditSettings
 ) -> dict[str, Choice]:
     candidates: dict[str, list[principal_series.Candidate]] = {}
     for series in found:
@@ -97,10 +103,10 @@ def _principal_series(
             continue
         several = candidates.setdefault(series.patient_id, [])
         if series.kind is Kind.CT:
-            facts = series_facts.usual_of(series, rows)
+            told = facts[series.series_id]
             several.append(
                 principal_series.Candidate(
-                    series, series_facts.is_original(facts["image_type"]), facts["convolution_kernel"]
+                    series, series_facts.is_original(told["image_type"]), told["convolution_kernel"]
                 )
             )
     return {
@@ -110,7 +116,7 @@ def _principal_series(
 
 
 def _patients(
-    found: list[Series], rows: dict[str, Row], masks: list[Row], choices: dict[str, Choice]
+    found: list[Series], facts: dict[str, Row], masks: list[Row], choices: dict[str, Choice]
 ) -> list[Row]:
     series_of: dict[str, list[Series]] = {patient: [] for patient in choices}
     for series in found:
@@ -121,13 +127,13 @@ def _patients(
         if mask["kind"] == "seg":
             segs_of.setdefault(mask["patient_id"] or "", []).append(mask)
     return [
-        _patient(patient, several, segs_of.get(patient, []), choices[patient], rows)
+        _patient(patient, several, segs_of.get(patient, []), choices[patient], facts)
         for patient, several in sorted(series_of.items())
     ]
 
 
 def _patient(
-    patient: str, several: list[Series], segs: list[Row], choice: Choice, rows: dict[str, Row]
+    patient: str, several: list[Series], segs: list[Row], choice: Choice, facts: dict[str, Row]
 ) -> Row:
     kinds = Counter(series.kind for series in several)
     objects = Counter(dict.fromkeys(Kind, 0))
@@ -144,7 +150,7 @@ def _patient(
     }
     chosen = choice.series
     geometry = chosen.geometry if chosen else None
-    facts = series_facts.usual_of(chosen, rows) if chosen else {}
+    told = facts[chosen.series_id] if chosen else {}
     seg = segs[0] if len(segs) == 1 else None
     return {
         "patient_id": patient,
@@ -167,7 +173,7 @@ def _patient(
         "principal_reasons": list(chosen.reasons) if chosen else [],
         "principal_slices": geometry.slices if geometry else None,
         "principal_slice_spacing_mm": geometry.spacing_mm if geometry else None,
-        "principal_slice_thickness_mm": facts.get("slice_thickness_mm"),
+        "principal_slice_thickness_mm": told.get("slice_thickness_mm"),
         "has_exactly_one_seg": len(segs) == 1,
         "seg_sop_instance_uid": seg["sop_instance_uid"] if seg else None,
         "seg_references_principal_series": seg["references_principal_series"] if seg else None,

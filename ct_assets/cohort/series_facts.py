@@ -4,7 +4,10 @@ Belongs here: one row of `tables.audits.SeriesAudit` for each series. Does not: 
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
+
+import polars as pl
 
 from ct_assets.cohort.principal_series import Choice
 from ct_assets.dicom.series import Series
@@ -44,12 +47,38 @@ USUAL = (
     "acquisition_date",
 )
 """Columns of the header index of which the audit keeps the value that most slices have."""
+COUNTED = ("lossy_image_compression", "contrast_bolus_agent")
 
 
-def usual_of(series: Series, rows: dict[str, Row]) -> Row:
-    """Return the value of most instances for each column of `USUAL`; `rows` are index rows by path."""
-    members = [rows[one.path] for one in series.instances]
-    return {name: _usual([row[name] for row in members]) for name in USUAL}
+def collect(found: Sequence[Series], index: pl.DataFrame) -> dict[str, Row]:
+    """Return, by `series_id`, the usual value of each column of `USUAL` and what the slices say together."""
+    names = pl.DataFrame(
+        [(one.path, series.series_id) for series in found for one in series.instances],
+        schema={"path": pl.String, "series_id": pl.String},
+        orient="row",
+    ).unique(maintain_order=True)
+    members = names.join(index.select("path", *USUAL, *COUNTED), on="path", maintain_order="left")
+    facts: dict[str, Row] = {}
+    # One series' rows are Python objects at a time: memory follows a series, not the cohort.
+    for (series_id,), rows in members.group_by("series_id", maintain_order=True):
+        facts[str(series_id)] = _facts(rows)
+    empty = _facts(members.clear())
+    return {series.series_id: facts.get(series.series_id, empty) for series in found}
+
+
+def _facts(members: pl.DataFrame) -> Row:
+    rescales = (
+        members.select("rescale_slope", "rescale_intercept")
+        .unique()
+        .filter(~pl.all_horizontal(pl.all().is_null()))
+    )
+    return {
+        **{name: _usual(members[name].to_list()) for name in USUAL},
+        "rescales": rescales.height,
+        "is_lossy": "01" in members["lossy_image_compression"].to_list(),
+        "kernels": members["convolution_kernel"].drop_nulls().n_unique(),
+        "has_contrast": members["contrast_bolus_agent"].null_count() < members.height,
+    }
 
 
 def is_original(image_type: list[str] | None) -> bool:
@@ -57,12 +86,8 @@ def is_original(image_type: list[str] | None) -> bool:
     return [value.upper() for value in (image_type or [])[:2]] == ["ORIGINAL", "PRIMARY"]
 
 
-def row_of(series: Series, rows: dict[str, Row], choice: Choice | None) -> Row:
+def row_of(series: Series, facts: Row, choice: Choice | None) -> Row:
     """Return one series' row of the audit; `choice` is its patient's choice of the principal series."""
-    members = [rows[one.path] for one in series.instances]
-    usual = usual_of(series, rows)
-    rescales = {(row["rescale_slope"], row["rescale_intercept"]) for row in members}
-    rescales.discard((None, None))
     return {
         "series_id": series.series_id,
         "series_instance_uid": series.series_instance_uid,
@@ -76,14 +101,11 @@ def row_of(series: Series, rows: dict[str, Row], choice: Choice | None) -> Row:
         "instances": len(series.instances),
         "left_out": len(series.left_out),
         **_choice_columns(series, choice),
-        **_geometry_columns(series, usual),
-        **usual,
+        **_geometry_columns(series, facts),
+        **facts,
         "frames_of_reference": len(series.frame_of_reference_uids),
-        "rescales": len(rescales) if series.geometry else None,
-        "is_lossy": any(row["lossy_image_compression"] == "01" for row in members),
-        "is_original": is_original(usual["image_type"]),
-        "kernels": len({row["convolution_kernel"] for row in members if row["convolution_kernel"]}),
-        "has_contrast": any(row["contrast_bolus_agent"] for row in members),
+        "rescales": facts["rescales"] if series.geometry else None,
+        "is_original": is_original(facts["image_type"]),
     }
 
 

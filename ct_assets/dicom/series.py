@@ -30,6 +30,22 @@ ROUNDED_MM = 0.01
 """A corner that misses the grid by more is told, even where the tolerance admits it."""
 THICKNESS_TOLERANCE_MM = 0.05
 TILT_TAG_TOLERANCE_DEG = 0.5
+OWNER = ("patient_id", "study_instance_uid")
+NEEDED_COLUMNS = (
+    *slices_of_index.COLUMNS,
+    *OWNER,
+    "series_instance_uid",
+    "content_sha256",
+    "modality",
+    "problems",
+    "samples_per_pixel",
+    "photometric_interpretation",
+    "has_pixel_data",
+    "lossy_image_compression",
+    "rescale_type",
+    "spacing_between_slices_mm",
+    "gantry_detector_tilt_deg",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,50 +101,55 @@ def group(index: pl.DataFrame, settings: AuditSettings) -> list[Series]:
     The index is one of `dicom.index.scan`; where several are joined, pass them through
     `dicom.index.with_content_digests` first, or instances that occur twice count as contradicting.
     """
-    rows = index.filter(pl.col("is_dicom")).sort("path").to_dicts()
-    by_uid: dict[tuple[str, str, str], list[Row]] = {}
-    patients_of: dict[str, set[tuple[str, str]]] = {}
-    for row in rows:
-        uid = row["series_instance_uid"] or _stand_in_uid(row)
-        owner = (row["patient_id"] or "", row["study_instance_uid"] or "")
-        by_uid.setdefault((uid, *owner), []).append(row)
-        patients_of.setdefault(uid, set()).add(owner)
-    twice = _delivered_twice(rows)
+    members = index.filter(pl.col("is_dicom")).select(NEEDED_COLUMNS).sort("path")
+    twice = _delivered_twice(members)
+    members = members.with_columns(_group_uid(members)).sort("group_uid", *OWNER, "path", nulls_last=False)
+    owners = members.select("group_uid", *OWNER).unique()
+    shared = dict(owners.group_by("group_uid").agg(pl.col("patient_id").n_unique()).iter_rows())
+    several_studies = dict(owners.group_by("group_uid").len().iter_rows())
     found: list[Series] = []
-    for (uid, *_), members in sorted(by_uid.items()):
-        owners = patients_of[uid]
-        shared: tuple[str, ...] = ()
-        if len({patient for patient, _ in owners}) > 1:
-            shared = ("series_uid_of_two_patients",)
-        elif len(owners) > 1:
-            shared = ("series_uid_of_two_studies",)
-        found += _series_of_uid(uid, members, twice, shared, settings)
+    start = 0
+    # One series' rows are Python objects at a time: memory follows a series, not the cohort.
+    for length in (
+        members.select(pl.struct("group_uid", *OWNER).rle_id()).to_series().rle().struct.field("len")
+    ):
+        rows = members.slice(start, length).to_dicts()
+        start += length
+        uid = rows[0]["group_uid"]
+        fatal: tuple[str, ...] = ()
+        if shared[uid] > 1:
+            fatal = ("series_uid_of_two_patients",)
+        elif several_studies[uid] > 1:
+            fatal = ("series_uid_of_two_studies",)
+        found += _series_of_uid(uid, rows, twice, fatal, settings)
     return _numbered(found)
 
 
-def _stand_in_uid(row: Row) -> str:
-    """Return a name for the instances of one study that have no SeriesInstanceUID."""
-    return f"no-uid-{digest_of([row['patient_id'], row['study_instance_uid'], row['modality']])[:16]}"
+def _group_uid(members: pl.DataFrame) -> pl.Series:
+    """Return SeriesInstanceUIDs, and for instances without one a name made of patient, study and modality."""
+    identity = members.select("series_instance_uid", "patient_id", "study_instance_uid", "modality")
+    names = [
+        uid or f"no-uid-{digest_of([patient, study, modality])[:16]}"
+        for uid, patient, study, modality in identity.iter_rows()
+    ]
+    return pl.Series("group_uid", names, dtype=pl.String)
 
 
-def _delivered_twice(rows: list[Row]) -> dict[str, str]:
+def _delivered_twice(members: pl.DataFrame) -> dict[str, str]:
     """Return path to reason for instances whose SOPInstanceUID occurs again.
 
     Equal ones count once (the first by path); unequal ones contradict each other, and none of them wins.
     """
-    by_uid: dict[str, list[Row]] = {}
-    for row in rows:
-        if row["sop_instance_uid"]:
-            by_uid.setdefault(row["sop_instance_uid"], []).append(row)
+    repeated = members.filter(
+        pl.col("sop_instance_uid").is_not_null() & (pl.len().over("sop_instance_uid") > 1)
+    ).select("sop_instance_uid", "path", "content_sha256")
     reasons: dict[str, str] = {}
-    for members in by_uid.values():
-        if len(members) == 1:
-            continue
-        digests = {row["content_sha256"] for row in members}
-        if len(digests) == 1 and None not in digests:
-            reasons |= {row["path"]: "delivered_twice" for row in members[1:]}
+    for _, several in repeated.group_by("sop_instance_uid", maintain_order=True):
+        digests, paths = several["content_sha256"].unique(), several["path"].to_list()
+        if len(digests) == 1 and digests.null_count() == 0:
+            reasons |= dict.fromkeys(paths[1:], "delivered_twice")
         else:
-            reasons |= {row["path"]: "contradicting_instances" for row in members}
+            reasons |= dict.fromkeys(paths, "contradicting_instances")
     return reasons
 
 

@@ -10,6 +10,43 @@ from ct_assets.dicom.uids import MULTI_FRAME_CT_IMAGES
 
 Row = dict[str, Any]
 
+COLUMNS = (
+    "path",
+    "sop_instance_uid",
+    "sop_class_uid",
+    "pixel_sha256",
+    "image_position_patient_mm",
+    "image_orientation_patient",
+    "pixel_spacing_mm",
+    "rows",
+    "columns",
+    "number_of_frames",
+    "image_type",
+    "convolution_kernel",
+    "acquisition_number",
+    "temporal_position_identifier",
+    "temporal_position_index",
+    "nominal_percentage_of_cardiac_phase",
+    "trigger_time_ms",
+    "contrast_bolus_agent",
+    "frame_of_reference_uid",
+    "acquisition_time_s",
+    "rescale_slope",
+    "rescale_intercept",
+    "reconstruction_diameter_mm",
+    "slice_thickness_mm",
+    "transfer_syntax_uid",
+    "frame_positions_mm",
+    "frame_orientations",
+    "frame_pixel_spacings_mm",
+    "frame_types",
+    "frame_acquisition_numbers",
+    "frame_temporal_position_indices",
+    "frame_rescale_slopes",
+    "frame_rescale_intercepts",
+)
+"""What of the header index slices are made of."""
+
 _NAN = float("nan")
 _PER_FRAME = {
     "position": ("frame_positions_mm", 3),

@@ -14,6 +14,7 @@ The rules, in order:
 3. Otherwise they stay together, and the faults of the whole are told.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -112,9 +113,10 @@ def _split(
         return [whole]
     is_even = _is_volume(whole)
     for at, attribute in enumerate(attributes):
-        pieces = _by_attribute(slices, attribute)
-        if len(pieces) < 2 or min(map(len, pieces)) < settings.min_slices_of_a_part:
+        counts = Counter(one.attributes.get(attribute) for one in slices)
+        if len(counts) < 2 or min(counts.values()) < settings.min_slices_of_a_part:
             continue
+        pieces = _by_attribute(slices, attribute)
         rest = attributes[at + 1 :]
         parts = [part for piece in pieces for part in _split(piece, settings, rest, (*split_by, attribute))]
         if is_even:
