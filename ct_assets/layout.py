@@ -275,6 +275,11 @@ class Layout:
     # For people and for tools
 
     @property
+    def neuro(self) -> Path:
+        """The data set of head CT and MR with its token cache, unless the settings name another folder."""
+        return self.root / "neuro"
+
+    @property
     def reports(self) -> Path:
         """Pages, pictures and their figures as JSON."""
         return self.root / "reports"

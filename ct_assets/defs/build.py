@@ -7,12 +7,24 @@ from typing import Any
 
 import dagster as dg
 
-from ct_assets.defs import audits, cohort, deid, evaluation, folds, intake, jobs, sensors, training, volumes
+from ct_assets.defs import (
+    audits,
+    cohort,
+    deid,
+    evaluation,
+    folds,
+    intake,
+    jobs,
+    neuro,
+    sensors,
+    training,
+    volumes,
+)
 from ct_assets.defs.partitions import SETTINGS
 from ct_assets.defs.platform import Platform
 from ct_assets.settings import Settings
 
-STAGES = (intake, deid, audits, cohort, volumes, folds, training, evaluation)
+STAGES = (intake, deid, audits, cohort, volumes, folds, training, evaluation, neuro)
 PRELOAD = ["ct_assets.definitions", "polars", "pydicom"]
 """What the fork server imports once, so that a step starts in a fraction of a second."""
 

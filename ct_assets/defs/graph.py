@@ -62,6 +62,18 @@ def _derived(platform: Platform, name: str | None) -> Any:
     return platform.settings.derived[str(name)].model_dump(mode="json")
 
 
+def _neuro_raw(platform: Platform, study: str | None) -> Any:
+    """The files of one study, or of all with the mode mapping, by name, size and time of change."""
+    data_dir = platform.neuro_dir
+    modes = platform.settings.neuro.modes or data_dir / "modes.csv"
+    below = data_dir / "raw" / (study or "")
+    found = [path for path in sorted(below.rglob("*")) if path.is_file()]
+    return [
+        files.sha256_file(modes) if study is None and modes.is_file() else None,
+        [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in found],
+    ]
+
+
 DICOM = frozenset({"dicom"})
 TABLE = frozenset({"parquet", "polars"})
 
@@ -156,6 +168,20 @@ GRAPH: dict[str, Node] = {
         _derived,
         frozenset({"nifti"}),
         automated=False,
+    ),
+    "neuro_studies": Node("neuro", None, (), ("neuro",), _neuro_raw, frozenset({"json"}), automated=False),
+    "neuro_cache": Node(
+        "neuro",
+        "study",
+        ("neuro_studies",),
+        ("neuro",),
+        _neuro_raw,
+        frozenset({"pytorch"}),
+        automated=False,
+    ),
+    "neuro_statistics": Node("neuro", None, ("neuro_cache",), ("neuro",), kinds=TABLE, automated=False),
+    "neuro_preview": Node(
+        "neuro", None, ("neuro_cache",), ("neuro",), kinds=frozenset({"html"}), automated=False
     ),
 }
 

@@ -21,7 +21,7 @@ ingest_job = dg.define_asset_job(
 )
 cohort_refresh_job = dg.define_asset_job(
     "cohort_refresh",
-    dg.AssetSelection.assets(*(name for name, node in GRAPH.items() if node.partition is None)),
+    dg.AssetSelection.assets(*(name for name, node in GRAPH.items() if node.partition is None and node.automated)),
     description="Audit, judge and convert the cohort as it is now.",
 )
 fold_job = dg.define_asset_job(

@@ -15,8 +15,9 @@ from ct_assets.settings import Settings, load_settings
 BATCH = "batch"
 FOLD = "fold"
 EXPERIMENT = "experiment"
+STUDY = "study"
 
-Kind = Literal["batch", "fold", "experiment", "experiment_fold", "derived"]
+Kind = Literal["batch", "fold", "experiment", "experiment_fold", "derived", "study"]
 
 SETTINGS = load_settings()
 """The settings in force when the code location was loaded: they fix the static partitions."""
@@ -29,6 +30,7 @@ def fold_names(settings: Settings) -> list[str]:
 
 batches = dg.DynamicPartitionsDefinition(name=BATCH)
 experiments = dg.DynamicPartitionsDefinition(name=EXPERIMENT)
+studies = dg.DynamicPartitionsDefinition(name=STUDY)
 folds = dg.StaticPartitionsDefinition(fold_names(SETTINGS))
 fold_trainings = dg.MultiPartitionsDefinition({EXPERIMENT: experiments, FOLD: folds})
 derived_sets = dg.StaticPartitionsDefinition(sorted(SETTINGS.derived))
@@ -40,6 +42,7 @@ DEFINITIONS: dict[Kind | None, dg.PartitionsDefinition | None] = {
     "experiment": experiments,
     "experiment_fold": fold_trainings,
     "derived": derived_sets,
+    "study": studies,
 }
 
 

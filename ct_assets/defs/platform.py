@@ -5,6 +5,7 @@ Belongs here: what every asset needs to find its inputs. Does not: any work on d
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_assets import parallel
@@ -48,6 +49,11 @@ class Platform:
         from ct_assets.settings.deid import load_profile
 
         return load_profile(self.settings.deid.profile)
+
+    @property
+    def neuro_dir(self) -> Path:
+        """The data set of head CT and MR."""
+        return self.settings.neuro.data_dir or self.layout.neuro
 
     @property
     def tracking_uri(self) -> str:

@@ -60,6 +60,8 @@ def partition_keys(instance: dg.DagsterInstance, platform: Platform, name: str) 
         return sorted(instance.get_dynamic_partitions(partitions.BATCH))
     if kind == "experiment":
         return sorted(instance.get_dynamic_partitions(partitions.EXPERIMENT))
+    if kind == "study":
+        return sorted(instance.get_dynamic_partitions(partitions.STUDY))
     if kind == "derived":
         return sorted(platform.settings.derived)
     folds = partitions.fold_names(platform.settings)

@@ -96,6 +96,11 @@ def link(platform: Platform, path: Path) -> dg.MetadataValue:
     return dg.MetadataValue.path(platform.layout.relative(path))
 
 
+def link_or_path(platform: Platform, path: Path) -> dg.MetadataValue:
+    """Return a path as metadata: relative to the data root where it lies there."""
+    return link(platform, path) if path.is_relative_to(platform.layout.root) else dg.MetadataValue.path(path)
+
+
 def node_code_version(name: str) -> str:
     """Return the code version the graph declares for an asset."""
     return GRAPH[name].code_version

@@ -106,6 +106,18 @@ class CacheManager:
         self._record(outcomes[recorded:])
         return BuildReport(tuple(outcomes))
 
+    def mark_current(self) -> DatasetMetadata:
+        """Record what the cache holds already as processed, after the metadata was made anew; return it."""
+        parameters = entries.parameters_digest(self.settings)
+        held = []
+        for study, image in self._images(None):
+            task = self._task(study, image, force=False)
+            found = Entry(task.folder, image, task.mode).record()
+            if found and entries.is_current(found, task.source, task.series, task.mode, parameters):
+                held.append(Outcome(study, image, "current", warnings=tuple(found["warnings"])))
+        self._record(held)
+        return self.metadata
+
     def load_image(
         self, study: str, image: str, window: str | None = None
     ) -> dict[str, Any] | list[dict[str, Any]] | None:

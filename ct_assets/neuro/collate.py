@@ -106,7 +106,7 @@ def _common(images: list[Item], skipped: int) -> Batch:
         if images
         else torch.zeros(0, 3, dtype=torch.int64),
         "label": _labels(images),
-        **{key: [item[key] for item in images] for key in ("path", "study", "mode", "window")},  # type: ignore[literal-required]
+        **{key: [item[key] for item in images] for key in ("path", "study", "mode", "window")},
         "skipped": skipped,
     }
 

@@ -6,8 +6,10 @@ never in both; which, the caller says (from the platform's split ledger, say).
 With several processes give the Trainer `use_distributed_sampler=False`: the sampler deals out studies itself.
 """
 
+import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,8 +111,7 @@ class ImageDataModule(lightning.LightningDataModule):
             collate_fn=collate,
             num_workers=self.num_workers,
             generator=generator,
-            # Forked copies of a process that has read DICOM headers would share its threads' locks.
-            multiprocessing_context="forkserver" if self.num_workers else None,
+            multiprocessing_context=_context() if self.num_workers else None,
             persistent_workers=self.num_workers > 0,
         )
 
@@ -118,3 +119,13 @@ class ImageDataModule(lightning.LightningDataModule):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_rank()
         return 0
+
+
+def _context() -> BaseContext:
+    """Return a fork server that has loaded the data set's code.
+
+    Forked copies of this process, where it has read DICOM headers, would share its threads' locks.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ct_assets.neuro.collate"])
+    return context

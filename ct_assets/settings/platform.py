@@ -11,6 +11,7 @@ from ct_assets.settings.base import Section
 from ct_assets.settings.cohort import EligibilitySettings, LabelSettings
 from ct_assets.settings.conversion import ConversionSettings
 from ct_assets.settings.folds import DerivedSettings, DriftSettings, PlanSettings, SplitSettings
+from ct_assets.settings.neuro import NeuroSettings
 
 
 class DeidLocation(Section):
@@ -62,6 +63,7 @@ class Settings(Section):
     derived: dict[str, DerivedSettings] = {}
     training: Path = Path("train/cpu.yaml")
     """The training configuration used where none is named (`ct_assets.settings.training`)."""
+    neuro: NeuroSettings = NeuroSettings()
     tracking: TrackingSettings = TrackingSettings()
     execution: ExecutionSettings = ExecutionSettings()
 
@@ -76,6 +78,7 @@ class Settings(Section):
         if labels.csv is not None:
             labels = labels.model_copy(update={"csv": _resolve(folder, labels.csv)})
         eligibility = self.eligibility
+        neuro = {"data_dir": self.neuro.data_dir, "modes": self.neuro.modes}
         return self.model_copy(
             update={
                 "data_root": _resolve(folder, self.data_root),
@@ -87,6 +90,9 @@ class Settings(Section):
                 ),
                 "labels": labels,
                 "eligibility": eligibility.model_copy(update={"query": _resolve(folder, eligibility.query)}),
+                "neuro": self.neuro.model_copy(
+                    update={key: path and _resolve(folder, path) for key, path in neuro.items()}
+                ),
                 "training": _resolve(folder, self.training),
             }
         )
