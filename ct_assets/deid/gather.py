@@ -38,6 +38,8 @@ _NOT_IDENTIFYING = frozenset(
 """Rows of the table that describe rather than identify: their values are taken out where they stand, but not
 searched elsewhere (`Catholic`, `Germany` are no one's name)."""
 
+_PERSON_CODES = frozenset((0x00080100, 0x00080104, 0x00080119))
+"""CodeValue, CodeMeaning, LongCodeValue: inside a person's identification they are number and name."""
 TEXT_DELIMITERS = {0x0D, 0x0A, 0x09, 0x0C}
 """Control characters that end the reach of an escape sequence (PS3.5 6.1.2.5.3)."""
 _IDENTIFIER_VRS = frozenset(("LO", "SH", "AE", "UC", "ST", "UT", "LT"))
@@ -111,6 +113,9 @@ def facts_of(path: str, content: bytes, into: Gathered) -> None:
     except NotReadableError as error:
         facts.code = error.code
         return
+    except Exception:
+        facts.code = "unreadable_dicom"
+        return
     try:
         _take(source, facts, into)
     except Exception:
@@ -152,7 +157,9 @@ def _walk(
     sources, sequences = _source_tags(), _sequence_tags()
     for tag, element in own.items():
         vr = element.VR
-        if tag in sources or vr == "PN" or vr == "UI" or (in_identification and vr not in ("SQ", None)):
+        if vr == "PN" and not tag >> 16 & 1 and vr_in_dictionary(int(tag)) not in ("PN", "UN"):
+            vr = None  # a damaged file must not make a name of a SOP class
+        if tag in sources or vr == "PN" or vr == "UI" or (in_identification and tag in _PERSON_CODES):
             _take_element(int(tag), element, encodings, person, into, parent_tag, in_identification)
         elif vr == "SQ" or ((vr is None or vr == "UN") and (tag in sequences or tag >> 16 & 1)):
             if isinstance(element, RawDataElement) and not dicomfile.raw_bytes(element):
@@ -160,8 +167,6 @@ def _walk(
             identification = in_identification or tag in _identification_sequences()
             for item in dicomfile.items_of(element) or ():
                 _walk(item, encodings, person, into, parent_tag=int(tag), in_identification=identification)
-        elif in_identification and vr is None:
-            _take_element(int(tag), element, encodings, person, into, parent_tag, in_identification)
 
 
 def _take_element(

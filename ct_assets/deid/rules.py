@@ -365,12 +365,15 @@ def _by_type(action: str, attribute_type: int) -> Do:
     """Resolve an action by the attribute's Type (PS3.15 Table E.1-1a).
 
     An attribute of Type 1 is never emptied or removed, one of Type 2 never removed, also where the table
-    names the simple action only: the object must stay one of its IOD.
+    names the simple action only: the object must stay one of its IOD. Where Z or D would do and the IOD does
+    not say (editions differ, as on ContentCreatorName of a segmentation), the dummy is valid for both.
     """
     if action == "K":
         return Do.KEEP
     if "X" in action:
         return (Do.DUMMY, Do.EMPTY, Do.REMOVE)[attribute_type - 1]
+    if action == "Z/D":
+        return Do.EMPTY if attribute_type == 2 else Do.DUMMY
     if "Z" in action:
         return Do.DUMMY if attribute_type == 1 else Do.EMPTY
     return Do.DUMMY

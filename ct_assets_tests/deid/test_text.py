@@ -1,0 +1,68 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ct_assets.deid import text
+
+
+class TestCleaningADescription:
+    @pytest.mark.parametrize(
+        "harmless",
+        [
+            "CT Thorax", "Thorax 1.25 B30f", "5.1 CHEST W/O CONTRAST", "THX/ABD 2.0 I41f 3", "GTV_Mass_CT",
+            "Lung^01_LungRoutine (Adult)", "Kopf nativ 4mm", "T2 FLAIR ax", "PET/CT 3D",
+        ],
+    )  # fmt: skip
+    def test_harmless_text_stays_exactly(self, harmless):
+        assert text.clean_description(harmless, []) == harmless
+
+    @pytest.mark.parametrize(
+        ("telling", "cleaned"),
+        [
+            ("CT Thorax Quenneville", "CT Thorax"),
+            ("CT vom 12.03.2024 Kopf", "CT Kopf"),
+            ("Thorax 20240312", "Thorax"),
+            ("Thorax 2019", "Thorax"),
+            ("Chest, call 01632 960186", "Chest"),
+            ("Thorax MRN70252313", "Thorax"),
+            ("CT Thorax Mrs Hester Grey", "CT Thorax"),
+            ("Thorax mail a.b@example.org", "Thorax"),
+            ("GTV by Underhaye", "GTV"),
+            ("beekeeper", ""),
+            ("Study 1.2.826.0.1.3680043.99.1", "Study"),
+        ],
+    )
+    def test_what_tells_goes(self, telling, cleaned):
+        assert text.clean_description(telling, []) == cleaned
+
+    def test_known_identifiers_go_even_where_they_are_ordinary_words(self):
+        value = "CT Hand Stone"
+        assert text.clean_description(value, [(8, 13)]) == "CT Hand"
+
+    @given(st.text(max_size=40))
+    def test_cleaning_again_changes_nothing(self, value):
+        once = text.clean_description(value, [])
+        assert text.clean_description(once, []) == once
+
+
+class TestFolding:
+    @pytest.mark.parametrize(
+        ("value", "folded"),
+        [
+            ("O'Brien^Mary-Jane", "o brien mary jane"),
+            ("Größenwald", "grossenwald"),
+            ("ŁUKASIEWICZ", "lukasiewicz"),
+            ("  A..B ", "a b"),
+            ("Yamada=山田", "yamada 山田"),
+        ],
+    )
+    def test_spellings_are_made_comparable(self, value, folded):
+        assert text.fold(value) == folded
+
+    def test_umlauts_are_known_written_out_too(self):
+        assert text.spellings("Jürgen") == {"jurgen", "juergen"}
+
+    @given(st.text())
+    def test_each_folded_character_knows_its_place(self, value):
+        for character, place in text.folded_with_places(value):
+            assert character == " " or text.fold(value[place])
