@@ -96,17 +96,17 @@ class TestImages:
         assert resample.resample(source, (4.0, 1.0, 1.0)).array.item() == 1  # the mean is 0.75
 
     def test_it_agrees_with_simpleitk_where_the_grid_gets_finer(self):
-        import SimpleITK as sitk
+        import SimpleITK
 
         source = blob()
         made = resample.resample(source, (0.8, 0.7, 1.3), 1)
-        image = sitk.GetImageFromArray(source.array.astype(np.float32))
+        image = SimpleITK.GetImageFromArray(source.array.astype(np.float32))
         image.SetSpacing(source.grid.spacing_mm)
         x, y, z = made.grid.origin_lps_mm
         k, j, i = made.grid.shape
-        theirs = sitk.GetArrayFromImage(
-            sitk.Resample(
-                image, (i, j, k), sitk.Transform(), sitk.sitkLinear, (x, y, z), made.grid.spacing_mm
+        theirs = SimpleITK.GetArrayFromImage(
+            SimpleITK.Resample(
+                image, (i, j, k), SimpleITK.Transform(), SimpleITK.sitkLinear, (x, y, z), made.grid.spacing_mm
             )
         )
         inner = (slice(1, -1),) * 3
