@@ -69,15 +69,15 @@ def build(index: pl.DataFrame, dicom_root: Path, settings: AuditSettings) -> CtP
     choices = _principal_series(found, facts, settings)
     principal = {patient: one.series.series_id for patient, one in choices.items() if one.series}
     cts = mask_audit.CtSeries.of(found)
-    kinds = {
-        one.path: series.kind
+    mask_series = {
+        one.path: series
         for series in found
         if series.kind in (Kind.SEG, Kind.RTSTRUCT)
         for one in series.instances
     }
     masks = [
-        mask_audit.audit(row, kinds[row["path"]], cts, principal.get(row["patient_id"] or ""), settings)
-        for row in index.filter(pl.col("path").is_in(list(kinds))).iter_rows(named=True)
+        mask_audit.audit(row, mask_series[row["path"]], cts, principal.get(row["patient_id"] or ""), settings)
+        for row in index.filter(pl.col("path").is_in(list(mask_series))).iter_rows(named=True)
     ]
     series_rows = [
         series_facts.row_of(one, facts[one.series_id], choices.get(one.patient_id or "")) for one in found

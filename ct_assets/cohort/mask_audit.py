@@ -71,12 +71,14 @@ class CtSeries:
         return [self.candidates[name] for name in sorted(names)]
 
 
-def audit(row: Row, kind: Kind, cts: CtSeries, principal_id: str | None, settings: AuditSettings) -> Row:
+def audit(row: Row, own: Series, cts: CtSeries, principal_id: str | None, settings: AuditSettings) -> Row:
     """Return the row of `tables.audits.MaskAudit` for one mask object of the header index.
 
-    `principal_id` is the patient's principal series, where there is one.
+    `own` is the series that the mask object itself is in, `principal_id` the patient's principal CT series,
+    where there is one.
     """
-    reasons = [problem for problem in row["problems"] if problem != "pixel_data_length_mismatch"]
+    kind = own.kind
+    reasons = [*own.reasons, *row["problems"]]
     warnings: list[str] = []
     stated = _stated(row, kind)
     meant = _meant(stated, cts, reasons, warnings)

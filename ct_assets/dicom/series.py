@@ -165,7 +165,8 @@ def _series_of_uid(
     if not rows:
         if all(left.reason == "delivered_twice" for left in left_out):
             return []
-        return [_refused(uid, members, Kind.OTHER, ("contradicting_instances", *shared), left_out)]
+        reasons = ("contradicting_instances", *shared)
+        return [_refused(uid, members, kind_of(members[0]), reasons, left_out)]
     contradicting = any(left.reason == "contradicting_instances" for left in left_out)
     fatal = [*shared, *(["contradicting_instances"] if contradicting else []), *_missing_uids(members)]
     by_kind: dict[Kind, list[Row]] = {}

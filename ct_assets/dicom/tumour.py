@@ -7,6 +7,7 @@ and RTSTRUCT.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ct_assets.settings.audit import TumourSettings
 
@@ -83,12 +84,13 @@ def rank_of(segment: SegmentFacts, settings: TumourSettings) -> int | None:
     return codes.get(segment.type_code, codes.get(segment.category_code))
 
 
-def _starts(text: str, word: str) -> list[int]:
+@lru_cache(maxsize=65536)
+def _starts(text: str, word: str) -> tuple[int, ...]:
     """Return where words of `text` begin with `word`; a number must end where the word's does."""
     plain = f" {_plain(text)} "
     wanted = _plain(word)
     pattern = rf" {re.escape(wanted)}" + (r"(?![0-9])" if wanted[-1:].isdigit() else "")
-    return [found.start() for found in re.finditer(pattern, plain)]
+    return tuple(found.start() for found in re.finditer(pattern, plain))
 
 
 def _plain(text: str) -> str:
