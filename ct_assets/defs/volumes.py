@@ -15,6 +15,7 @@ def nifti_cohort(
     """Image and mask of every case as NIfTI, HU exact, positions proven; only what changed is made again."""
     from ct_assets.cohort.metadata_audit import read_cohort
     from ct_assets.imaging.nifti_cohort import build
+    from ct_assets.reports.cases import write_pages
     from ct_assets.tables.cohort import CohortManifest
 
     recorder = Recorder(context, platform)
@@ -29,6 +30,7 @@ def nifti_cohort(
             platform.settings,
             workers=platform.workers,
         )
+        write_pages(layout, summary.digests, made=summary.made_cases, workers=platform.workers)
     return recorder.result(
         "nifti_cohort",
         files.sha256_file(layout.nifti_digests),

@@ -8,6 +8,7 @@ proves the place; everything else goes through pydicom with its plug-ins (GDCM, 
 """
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,31 +210,41 @@ def _dataset(path: Path) -> Dataset:
     return dataset
 
 
-def decode_frames(dataset: Dataset, form: PixelFormat, frame: int | None = None) -> Stored:
-    """Decode one frame (rows, columns), or all of them (frames, rows, columns), of a dataset with pixels.
+def decode_frames(dataset: Dataset, form: PixelFormat, frame: int) -> Stored:
+    """Decode one frame (rows, columns) of a dataset with pixels. Raises `PixelError`."""
+    for _, decoded in iterate_frames(dataset, form, [frame]):
+        return decoded
+    raise PixelError("truncated_pixel_data", "the frame is not there")
 
-    Single-bit frames come unpacked, a byte a pixel. Raises `PixelError`.
+
+def iterate_frames(dataset: Dataset, form: PixelFormat, frames: list[int]) -> Iterator[tuple[int, Stored]]:
+    """Decode several frames one after the other; yield (frame, values (rows, columns)).
+
+    A decoder that fails is followed by the next one, from the frame on where it failed. Single-bit frames
+    come unpacked, a byte a pixel. Raises `PixelError`.
     """
     syntax = UID(form.transfer_syntax_uid)
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise PixelError("transfer_syntax_unsupported", f"no decoder for {syntax}") from None
-    plugins = [name for name in PLUGIN_ORDER if name in decoder._available] or [""]
+    left = list(frames)
     failure: Exception | None = None
-    for plugin in plugins:
+    for plugin in [name for name in PLUGIN_ORDER if name in decoder._available] or [""]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                decoded, _ = decoder.as_array(dataset, index=frame, raw=True, decoding_plugin=plugin)
+                several = decoder.iter_array(dataset, indices=left.copy(), raw=True, decoding_plugin=plugin)
+                for decoded, _ in several:
+                    if decoded.shape != (form.rows, form.columns):
+                        raise PixelError("pixel_data_length_mismatch", "frames have another size than stated")
+                    yield left.pop(0), np.ascontiguousarray(decoded)
+        except PixelError:
+            raise
         except Exception as error:  # decoders raise whatever their libraries do
             failure = error
-            continue
-        if decoded.shape[-2:] != (form.rows, form.columns):
-            raise PixelError("pixel_data_length_mismatch", "decoded frames have another size than the header")
-        if frame is None and form.frames == 1 and decoded.ndim == 2:
-            decoded = decoded[np.newaxis]
-        return np.ascontiguousarray(decoded)
+        if not left:
+            return
     code = "truncated_pixel_data" if _is_short(dataset, form) else "pixel_data_unreadable"
     raise PixelError(code, f"pixel data cannot be decoded: {type(failure).__name__}") from None
 

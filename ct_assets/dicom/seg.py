@@ -17,13 +17,15 @@ import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
+from pydicom.uid import ExplicitVRBigEndian
 
 from ct_assets.dicom.codes import Code
-from ct_assets.dicom.pixels import NATIVE, PixelError, PixelFormat, decode_frames
+from ct_assets.dicom.pixels import NATIVE, PixelError, PixelFormat, Stored, iterate_frames
 
 DEFLATED_IMAGE_FRAME = "1.2.840.10008.1.2.8.1"
 """Deflated Image Frame Compression (PS3.5 A.4.15): each frame is a raw deflate stream."""
 LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
+_LITTLE_ENDIAN = NATIVE - {str(ExplicitVRBigEndian)}
 TYPES = ("BINARY", "FRACTIONAL", "LABELMAP")
 
 
@@ -78,7 +80,7 @@ class Segmentation:
     form: PixelFormat
     dataset: Dataset
 
-    def pixels(self, wanted: Iterable[int]) -> Iterator[tuple[int, npt.NDArray[np.unsignedinteger]]]:
+    def pixels(self, wanted: Iterable[int]) -> Iterator[tuple[int, Stored]]:
         """Yield (frame index, pixels (rows, columns)) of the wanted frames; BINARY frames hold 0 and 1.
 
         Raises `PixelError` where a frame is missing or damaged.
@@ -88,10 +90,12 @@ class Segmentation:
         elif self.form.bits_allocated == 1 and self.form.transfer_syntax_uid in NATIVE:
             for index in wanted:
                 yield index, self._packed(np.frombuffer(self.dataset.PixelData, np.uint8), index)
-        else:
-            several = decode_frames(self.dataset, self.form)
+        elif self.form.transfer_syntax_uid in _LITTLE_ENDIAN:
+            content = np.frombuffer(self.dataset.PixelData, self.form.dtype)
             for index in wanted:
-                yield index, several[index]
+                yield index, self._whole(content, index)
+        else:
+            yield from iterate_frames(self.dataset, self.form, sorted(wanted))
 
     def _packed(self, content: npt.NDArray[np.uint8], frame: int) -> npt.NDArray[np.uint8]:
         """Unpack one single-bit frame; frames follow each other without padding (PS3.5 8.1.1)."""
@@ -102,6 +106,14 @@ class Segmentation:
         if bits.size < count:
             raise PixelError("truncated_pixel_data", "the last frames are missing")
         return bits.reshape(self.form.rows, self.form.columns)
+
+    def _whole(self, content: npt.NDArray, frame: int) -> npt.NDArray[np.unsignedinteger]:
+        """Return one frame of whole bytes out of all of them."""
+        count = self.form.rows * self.form.columns
+        values = content[frame * count : (frame + 1) * count]
+        if values.size < count:
+            raise PixelError("truncated_pixel_data", "the last frames are missing")
+        return values.reshape(self.form.rows, self.form.columns)
 
     def _deflated(self, wanted: set[int]) -> Iterator[tuple[int, npt.NDArray[np.unsignedinteger]]]:
         several = generate_frames(self.dataset.PixelData, number_of_frames=self.form.frames)
@@ -115,11 +127,8 @@ class Segmentation:
             if self.form.bits_allocated == 1:
                 yield index, self._packed(raw, 0)
                 continue
-            count = self.form.rows * self.form.columns
-            values = raw[: raw.size - raw.size % self.form.dtype.itemsize].view(self.form.dtype)[:count]
-            if values.size < count:
-                raise PixelError("truncated_pixel_data", "a deflated frame is too short")
-            yield index, values.reshape(self.form.rows, self.form.columns)
+            whole = raw[: raw.size - raw.size % self.form.dtype.itemsize]
+            yield index, self._whole(whole.view(self.form.dtype), 0)
 
 
 def read(path: Path) -> Segmentation:
