@@ -150,7 +150,7 @@ class Store:
         """Return what was noted beside an entry, without reading its voxels."""
         return self._described(key)["facts"]
 
-    def keys(self) -> list[str]:
+    def all_keys(self) -> list[str]:
         """Return the keys of all entries, sorted."""
         return sorted(path.stem for path in (self.root / "volumes").glob("??/*.json"))
 
@@ -160,12 +160,12 @@ class Store:
 
     def stats(self) -> dict[str, int]:
         """Return hits and misses of this object, and number and bytes of all entries."""
-        keys = self.keys()
+        keys = self.all_keys()
         return {"hits": self.hits, "misses": self.misses, "entries": len(keys), "bytes": self.size_of(keys)}
 
     def unnamed(self, named: Iterable[str]) -> list[str]:
         """Return the keys that `named` does not hold: what may be freed."""
-        return sorted(set(self.keys()) - set(named))
+        return sorted(set(self.all_keys()) - set(named))
 
     def remove(self, keys: Iterable[str]) -> int:
         """Free entries and return the bytes gained; the JSON goes first, so that none is half there."""

@@ -203,7 +203,7 @@ def _summary(
         "patients": len(inside),
         "patient_ids": sorted(inside),
         "cases": part.height,
-        "megabytes": round(store.size_of(store.keys()) / MB, 3),
+        "megabytes": round(store.size_of(store.all_keys()) / MB, 3),
         "stages": shares,
         "drift": {
             "note": compared.note,

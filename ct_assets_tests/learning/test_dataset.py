@@ -137,8 +137,7 @@ class TestAugmentation:
     def augmented(self, world):
         from ct_assets.learning.augment import augmentation
 
-        volumes, plan, store = world
-        return augmentation(plan)
+        return augmentation(world[1])
 
     def dot(self, place=(10, 20, 14)):
         """Return an item with one bright blob, its mask, and a point in its middle."""

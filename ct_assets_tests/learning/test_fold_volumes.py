@@ -57,10 +57,10 @@ def test_image_and_mask_lie_on_the_same_grid(world):
 
 def test_folds_that_share_a_spacing_share_their_volumes(world):
     _, first = built(world, "0")
-    entries = len(Store(world[0] / "store").keys())
+    entries = len(Store(world[0] / "store").all_keys())
     _, second = built(world, "1")
     assert first["image_key"].to_list() == second["image_key"].to_list()
-    assert len(Store(world[0] / "store").keys()) == entries
+    assert len(Store(world[0] / "store").all_keys()) == entries
 
 
 def test_a_second_run_makes_nothing(world, monkeypatch):
@@ -92,10 +92,10 @@ def test_a_damaged_entry_is_remade(world):
 def test_the_number_of_workers_changes_no_byte(world):
     built(world)
     store = Store(world[0] / "store")
-    before = {key: store.path(key).read_bytes() for key in store.keys()}
-    store.remove(store.keys())
+    before = {key: store.path(key).read_bytes() for key in store.all_keys()}
+    store.remove(store.all_keys())
     built(world, workers=2)
-    assert {key: store.path(key).read_bytes() for key in store.keys()} == before
+    assert {key: store.path(key).read_bytes() for key in store.all_keys()} == before
 
 
 def test_a_case_without_a_mask_is_there_without_one(world):
@@ -119,14 +119,14 @@ def test_an_unusable_case_has_no_row(world):
 
 def test_what_no_table_names_is_freed_and_the_rest_stays(world, tmp_path):
     folder = world[0]
-    plan, volumes = built(world)
+    _, volumes = built(world)
     built(world, settings=PlanSettings(spacing=(3.0, 3.0, 3.0)))
     tables.write_table(folder / "folds" / "0" / "volumes.parquet", volumes, FoldVolumes)
     count, size = fold_volumes.free_unnamed(folder / "store", [folder / "folds" / "0"], remove=False)
     freed = fold_volumes.free_unnamed(folder / "store", [folder / "folds" / "0"])
     assert freed == (count, size)
     assert count == volumes.height * 2
-    left = set(Store(folder / "store").keys())
+    left = set(Store(folder / "store").all_keys())
     assert left == set(volumes["image_key"]) | set(volumes["label_key"])
 
 
