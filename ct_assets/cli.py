@@ -206,12 +206,14 @@ def ingest(
     config: Config = None,
 ) -> None:
     """Copy a delivered folder into the inbox as one batch, in one step, with its marker."""
-    from ct_assets.deid.key import SecretKey
+    from ct_assets.deid.key import ENVIRONMENT_VARIABLE, SecretKey
     from ct_assets.intake.batches import ingest as ingest_drop
     from ct_assets.settings import load_settings
 
     settings = load_settings(config)
-    print(ingest_drop(drop_dir, settings.layout, SecretKey.load(settings.deid.key_file), name))
+    has_key = settings.deid.key_file is not None or ENVIRONMENT_VARIABLE in os.environ
+    key = SecretKey.load(settings.deid.key_file) if has_key else None
+    print(ingest_drop(drop_dir, settings.layout, key, name))
 
 
 @app.command()
@@ -255,6 +257,34 @@ def train(
         launch.show_training(settings, experiment)
     else:
         launch.train(settings, experiment=experiment, fold=fold)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="Folder of a bundle, or models:/NAME@ALIAS.")],
+    dicom_or_nifti: Annotated[Path, typer.Argument(help="DICOM tree, NIfTI image, or folder of images.")],
+    output_dir: Annotated[Path, typer.Argument(help="Where masks, stages and pictures go.")],
+    config: Config = None,
+    workers: Workers = None,
+) -> None:
+    """Predict tumour mask and stage of every CT series or NIfTI image."""
+    from ct_assets.learning.predict import predict as run_predict
+    from ct_assets.parallel import default_workers
+    from ct_assets.progress import Timings, say
+    from ct_assets.settings import load_settings
+
+    timings = Timings()
+    lines = run_predict(
+        model,
+        dicom_or_nifti,
+        output_dir,
+        settings=load_settings(config),
+        workers=workers or default_workers(),
+        timings=timings,
+    )
+    timings.write(output_dir)
+    done = sum(line["status"] == "predicted" for line in lines)
+    say(f"{done} predicted, {len(lines) - done} refused; see {output_dir / 'prediction.jsonl'}")
 
 
 @app.command()

@@ -4,6 +4,7 @@ Belongs here: which assets of which partitions need work, and running them throu
 What an asset does, and what makes it stale, is decided elsewhere.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -59,9 +60,11 @@ class Pipeline:
 
     def register_batches(self) -> list[str]:
         """Make a partition of every complete batch in the inbox; return their names."""
-        from ct_assets.intake.batches import complete_batches
+        from ct_assets.intake.batches import settled_batches
 
-        found = [waiting.batch for waiting in complete_batches(self.platform.layout)]
+        settle_seconds = self.platform.settings.intake.settle_seconds
+        waiting = settled_batches(self.platform.layout, now=time.time(), settle_seconds=settle_seconds)
+        found = [one.batch for one in waiting]
         known = set(self.instance.get_dynamic_partitions(partitions.BATCH))
         if new := [batch for batch in found if batch not in known]:
             self.instance.add_dynamic_partitions(partitions.BATCH, new)
