@@ -280,8 +280,9 @@ def _is_cut_short(dataset: Dataset) -> bool:
     pixels = own.get(PIXEL_DATA)
     if pixels is None or not isinstance(pixels, RawDataElement) or pixels.length == UNDEFINED:
         return False
-    if UID(_transfer_syntax(dataset)).is_encapsulated if _transfer_syntax(dataset) else False:
-        return False
+    syntax = UID(_transfer_syntax(dataset))
+    if not syntax.is_transfer_syntax or syntax.is_encapsulated:
+        return False  # what an unknown coding must hold, nobody knows; the verdict over pixels refuses it
     expected = _expected_pixel_bytes(dataset)
     return expected is not None and len(raw_bytes(pixels)) < expected
 
