@@ -128,7 +128,9 @@ class Predicted:
         return float(np.count_nonzero(self.mask.array)) * self.mask.grid.voxel_volume_ml
 
 
-def predict(members: Sequence[Member] | Iterator[Member], volume: Volume, min_component_ml: float) -> Predicted:
+def predict(
+    members: Sequence[Member] | Iterator[Member], volume: Volume, min_component_ml: float
+) -> Predicted:
     """Run a volume in HU through members one after the other and average; memory holds one at a time."""
     total = np.zeros(volume.grid.shape, np.float32)
     stages: list[Floats] = []
@@ -140,12 +142,16 @@ def predict(members: Sequence[Member] | Iterator[Member], volume: Volume, min_co
         if stage is not None:
             stages.append(stage)
     total /= np.float32(count)
-    mask = drop_small((total >= MASK_THRESHOLD).astype(np.uint8), volume.grid.voxel_volume_ml, min_component_ml)
+    mask = drop_small(
+        (total >= MASK_THRESHOLD).astype(np.uint8), volume.grid.voxel_volume_ml, min_component_ml
+    )
     mean = tuple(float(p) for p in np.mean(stages, axis=0)) if stages else None
     return Predicted(Volume(mask, volume.grid), total, mean)
 
 
-def drop_small(mask: npt.NDArray[np.uint8], voxel_ml: float, min_component_ml: float) -> npt.NDArray[np.uint8]:
+def drop_small(
+    mask: npt.NDArray[np.uint8], voxel_ml: float, min_component_ml: float
+) -> npt.NDArray[np.uint8]:
     """Return the mask without components (26 neighbours) of less than `min_component_ml`."""
     if min_component_ml <= 0 or not mask.any():
         return mask
@@ -207,7 +213,5 @@ def open_members(folder: Path, bundle: Bundle) -> list[Member]:
         if plan.digest != member.plan_digest:
             raise UsageError(f"{folder / member.plan}: is not the plan that the bundle was made with")
         weights = folder / member.weights
-        members.append(
-            open_member(member.name, weights, plan, bundle.config, len(bundle.stages), device)
-        )
+        members.append(open_member(member.name, weights, plan, bundle.config, len(bundle.stages), device))
     return members

@@ -57,7 +57,8 @@ class Calibration(Section):
             return with_temperature(probabilities, self.temperature)
         if self.kind == "isotonic":
             mapped = np.stack(
-                [np.interp(probabilities[:, c], curve.x, curve.y) for c, curve in enumerate(self.curves)], axis=1
+                [np.interp(probabilities[:, c], curve.x, curve.y) for c, curve in enumerate(self.curves)],
+                axis=1,
             )
             total = mapped.sum(axis=1, keepdims=True)
             return np.where(total > 0, mapped / np.where(total > 0, total, 1), 1 / mapped.shape[1])
@@ -126,7 +127,9 @@ def operating_point(
     Without a target the one of maximal F1; with a target the one of best PPV among those that reach the
     sensitivity. Of equals the highest threshold is taken.
     """
-    rule: Literal["max_f1", "target_sensitivity"] = "max_f1" if target_sensitivity is None else "target_sensitivity"
+    rule: Literal["max_f1", "target_sensitivity"] = (
+        "max_f1" if target_sensitivity is None else "target_sensitivity"
+    )
     if not is_class.any() or is_class.all():
         return OperatingPoint(stage=stage, threshold=None, rule=rule)
     best: tuple[float, float] | None = None

@@ -20,7 +20,7 @@ from ct_assets.layout import Layout
 from ct_assets.learning import baselines, bootstrap, bundle, calibration, metrics_segmentation
 from ct_assets.learning import judgement as judged
 from ct_assets.learning.predict_fold import PREDICTIONS_NAME, predict_cases, scanner_of
-from ct_assets.learning.readings import Reading, Readings
+from ct_assets.learning.test_readings import Reading, Readings
 from ct_assets.learning.train import manifest_digest
 from ct_assets.settings.training import TrainingConfig
 from ct_assets.tables.learning import Predictions, SegmentationScores
@@ -39,12 +39,13 @@ class CvReport:
 
     path: Path
     page: Path
-    content: dict[str, Any]
+    figures: dict[str, Any]
+    """The content of the report's JSON."""
 
     @property
-    def digest(self) -> str:
-        """Digest of the report's figures."""
-        return files.digest_of(self.content)
+    def headline(self) -> dict[str, Any]:
+        """The few figures that a person wants to see first."""
+        return headline(self.figures)
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,13 @@ class TestReport:
 
     path: Path
     page: Path
-    content: dict[str, Any]
-    is_forced: bool
+    figures: dict[str, Any]
+    """The content of the report's JSON."""
 
     @property
-    def digest(self) -> str:
-        """Digest of the report's figures."""
-        return files.digest_of(self.content)
+    def headline(self) -> dict[str, Any]:
+        """The few figures that a person wants to see first."""
+        return headline(self.figures) | {"is_forced": self.figures["is_forced"]}
 
 
 def cv_report(
@@ -76,13 +77,15 @@ def cv_report(
 ) -> CvReport:
     """Judge an experiment's out-of-fold predictions; fit calibration and thresholds on them and freeze both.
 
-    `headers` has `case_id` and header columns (`cohort.drift.header_factors`). Every training patient must be
+    `headers` has `case_id` and header columns (`cohort.drift.header_factors`); by default those of the CT
+    preprocessing audit, where there is one. Every training patient must be
     predicted exactly once. Writes `cv_report.json` under reports and in the experiment's folder,
     `calibration.json`, the table of scores, and the page. Raises `UsageError` naming patients that lack a
     prediction or have two.
     """
     from ct_assets.reports import experiment as page
 
+    headers = _headers_of(layout, manifest) if headers is None else headers
     training = manifest.filter(pl.col("split") == "train")
     predictions = out_of_fold(layout, experiment, training)
     scores = score_cases(predictions, manifest, layout, config, MODEL)
@@ -119,9 +122,9 @@ def test_report(
     manifest: pl.DataFrame,
     layout: Layout,
     stages: Sequence[str],
-    headers: pl.DataFrame | None = None,
-    force: bool = False,
-    out: Path | None = None,
+    headers: pl.DataFrame | None = None,  # noqa: PT028 - it is no test
+    force: bool = False,  # noqa: PT028
+    out: Path | None = None,  # noqa: PT028
 ) -> TestReport:
     """Read the test split once with the experiment's final model, calibration and thresholds as frozen.
 
@@ -131,6 +134,7 @@ def test_report(
     """
     from ct_assets.reports import experiment as page
 
+    headers = _headers_of(layout, manifest) if headers is None else headers
     folder = layout.final_model(experiment)
     opened = bundle.load(folder)
     test = manifest.filter(pl.col("split") == "test").sort("case_id")
@@ -149,9 +153,7 @@ def test_report(
         content = files.read_json(kept)
         files.write_json(path, content)
         progress.say("the test split was read before with this very model and these settings: same report")
-        return TestReport(
-            path, layout.reports / "tests" / experiment / page.PAGE_NAME, content, content["is_forced"]
-        )
+        return TestReport(path, layout.reports / "tests" / experiment / page.PAGE_NAME, content)
     readings.open(reading, force=force)
     members = bundle.open_members(folder, opened)
     predictions = predict_cases(
@@ -179,7 +181,32 @@ def test_report(
     written = page.write(
         content, predictions, all_scores, layout, manifest, folder=layout.reports / "tests" / experiment
     )
-    return TestReport(path, written, content, content["is_forced"])
+    return TestReport(path, written, content)
+
+
+def headline(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the few figures of a report that a person wants to see first, and its verdicts."""
+    shown: dict[str, Any] = {"patients": content["patients"]}
+    for group, model, names in (
+        ("segmentation", MODEL, ("dice", "nsd", "lesion_miss_rate")),
+        ("segmentation", THRESHOLD_BASELINE, ("dice",)),
+        ("stage", MODEL, ("auroc_macro", "balanced_accuracy")),
+    ):
+        figures = content[group].get(model, {}).get("pooled", {})
+        for name in names:
+            if figures.get(name, {}).get("value") is not None:
+                shown[name if model == MODEL else f"{name}_{model}"] = figures[name]["value"]
+    return shown | {"verdicts": "\n".join(content["verdicts"])}
+
+
+def _headers_of(layout: Layout, manifest: pl.DataFrame) -> pl.DataFrame | None:
+    """Return the header factors of the manifest's series, where an audit of them is there."""
+    from ct_assets.cohort.drift import header_factors
+
+    path = layout.ct_prepro_dir / "series.parquet"
+    if not path.exists() or "image_series_id" not in manifest.columns:
+        return None
+    return header_factors(manifest, pl.read_parquet(path))
 
 
 def out_of_fold(layout: Layout, experiment: str, training: pl.DataFrame) -> pl.DataFrame:

@@ -10,28 +10,39 @@ from torch.nn import functional
 from ct_assets.settings.training import StageHeadSettings
 
 
+VOLUME_CENTRE, VOLUME_SCALE = 3.0, 1.5
+"""log(1 + ml) of usual tumours: 20 ml is the middle, 4 and 90 ml one deviation away."""
+
+
 class StageHead(nn.Module):
-    """Pools window features of a patient and gives log-probabilities of the classes."""
+    """Pools window features of a patient and gives log-probabilities of the classes.
+
+    The tumour volume is that of the window which holds most of it: windows overlap, and adding them up would
+    count a tumour twice.
+    """
 
     def __init__(self, settings: StageHeadSettings, *, features: int, classes: int) -> None:
         super().__init__()
         self.uses_volume = settings.use_tumour_volume
-        width = features + int(settings.use_tumour_volume)
         self.window = nn.Sequential(
-            nn.Linear(width, settings.hidden), nn.GELU(), nn.LayerNorm(settings.hidden)
+            nn.Linear(features, settings.hidden), nn.GELU(), nn.LayerNorm(settings.hidden)
         )
         self.pool = GatedAttention(settings.hidden) if settings.pooling == "attention" else MeanPool()
         self.dropout = nn.Dropout(settings.dropout)
         self.out: NominalOutput | OrdinalOutput
-        if settings.kind == "ordinal":
-            self.out = OrdinalOutput(settings.hidden, classes)
-        else:
-            self.out = NominalOutput(settings.hidden, classes)
+        width = settings.hidden + int(settings.use_tumour_volume)
+        self.out = (OrdinalOutput if settings.kind == "ordinal" else NominalOutput)(width, classes)
 
-    def forward(self, bags: Tensor) -> Tensor:
-        """Turn features (bags, windows, features) into log-probabilities (bags, classes), in float32."""
-        pooled = self.pool(self.window(bags.float()))
-        return self.out(self.dropout(pooled))
+    def forward(self, bags: Tensor, tumour_ml: Tensor) -> Tensor:
+        """Turn features (bags, windows, features) into log-probabilities (bags, classes), in float32.
+
+        `tumour_ml` (bags, windows) is the tumour volume that the mask head sees in each window.
+        """
+        pooled = self.dropout(self.pool(self.window(bags.float())))
+        if self.uses_volume:
+            volume = (torch.log1p(tumour_ml.float().amax(dim=1)) - VOLUME_CENTRE) / VOLUME_SCALE
+            pooled = torch.cat([pooled, volume[:, None]], dim=1)
+        return self.out(pooled)
 
 
 class MeanPool(nn.Module):

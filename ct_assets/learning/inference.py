@@ -93,7 +93,7 @@ def _run_once(
             logits[(slice(None), *box)] += one * importance
             total[box] += importance
         if network.stage_head is not None:
-            features.append(network.window_features(output).float().cpu())
+            features.append(output.features.float().cpu())
             volumes.append(network.tumour_ml(drawn).cpu())
     assert logits is not None
     logits /= total
@@ -112,9 +112,10 @@ def _stage(
     if network.stage_head is None:
         return None
     # stable: of equal windows the first ones count, on every machine
-    most = torch.cat(volumes).argsort(descending=True, stable=True)[:stage_windows]
-    bag = torch.cat(features)[most][None].to(device)
-    return network.stage_head(bag)[0].exp().float().cpu()
+    seen = torch.cat(volumes)
+    most = seen.argsort(descending=True, stable=True)[:stage_windows]
+    bag, volume = torch.cat(features)[most][None].to(device), seen[most][None].to(device)
+    return network.stage_head(bag, volume)[0].exp().float().cpu()
 
 
 def window_starts(shape: Sequence[int], patch_size: Sequence[int], overlap: float) -> list[Start]:

@@ -152,24 +152,15 @@ class DualHeadNetwork(nn.Module):
         output = self.run_body(bags.flatten(0, 1))
         log_probabilities = None
         if self.stage_head is not None:
-            features = self.window_features(output)
-            log_probabilities = self.stage_head(features.unflatten(0, (count, windows)))
+            # without gradient: stage by size (the T of TNM) must not teach the mask head to draw larger
+            volume = self.tumour_ml(output.mask_logits.detach())
+            bag = (count, windows)
+            log_probabilities = self.stage_head(output.features.unflatten(0, bag), volume.unflatten(0, bag))
         return DualOutput(output.mask_logits, output.coarse_logits, log_probabilities)
 
     def run_body(self, windows: Tensor) -> BodyOutput:
         """Run windows (windows, channels, k, j, i) through the body, in the memory format it likes."""
         return self.backbone(windows.contiguous(memory_format=self.memory_format))
-
-    def window_features(self, output: BodyOutput) -> Tensor:
-        """Return what the stage head sees of each window: features and the tumour volume seen there.
-
-        The volume enters as log(1 + ml) of the sum of the mask's probabilities, without gradient: stage by
-        size (T of TNM) must not teach the mask head to draw larger or smaller.
-        """
-        if self.stage_head is None or not self.stage_head.uses_volume:
-            return output.features
-        volume = self.tumour_ml(output.mask_logits.detach())
-        return torch.cat([output.features, torch.log1p(volume)[:, None].to(output.features.dtype)], dim=1)
 
     def tumour_ml(self, mask_logits: Tensor) -> Tensor:
         """Return the expected tumour volume of each window in millilitres, (windows,)."""

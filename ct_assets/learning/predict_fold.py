@@ -45,7 +45,9 @@ def predict(
     check_plan(plan, volumes, fold)
     result_path = folder / RESULT_NAME
     if not result_path.exists():
-        raise UsageError(f"experiment {experiment}, fold {fold}: is not trained to the end; launch its training")
+        raise UsageError(
+            f"experiment {experiment}, fold {fold}: is not trained to the end; launch its training"
+        )
     result = files.read_json(result_path)
     if result["identity"] != identity_of(config, plan, volumes, stages):
         raise UsageError(

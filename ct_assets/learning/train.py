@@ -63,10 +63,12 @@ def train_fold(
     tracking_uri: str | None = None,
     model_dir: Path | None = None,
     resume: bool = True,
+    experiment_config: TrainingConfig | None = None,
 ) -> TrainingResult:
     """Train one fold of an experiment, or go on where an earlier process was paused or killed.
 
-    `volumes` is the fold's table `FoldVolumes`, `stages` the vocabulary in order. A training that is complete
+    `volumes` is the fold's table `FoldVolumes`, `stages` the vocabulary in order; `experiment_config` is the
+    experiment's own configuration where this training's follows from it (fewer epochs). A training that is complete
     returns its result at once. Raises `UsageError` with the code of `ct_assets.reasons` where the plan is
     stale, the manifest has changed, or the configuration is not the experiment's, and `TrainingPaused` once
     everything is saved when a pause is asked for.
@@ -74,7 +76,7 @@ def train_fold(
     folder = model_dir or layout.fold_model(experiment, fold)
     check_plan(plan, volumes, fold)
     experiment_dir = layout.experiment(experiment)
-    settle_experiment(experiment_dir, experiment, config, manifest, stages)
+    settle_experiment(experiment_dir, experiment, experiment_config or config, manifest, stages)
     identity = identity_of(config, plan, volumes, stages)
     done = _finished(folder, identity) if resume else None
     if done is not None:

@@ -37,6 +37,11 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "See the codes beside it.",
     ),
     (
+        "seg_not_written",
+        "The series lacks attributes that a DICOM SEG must copy from it; only the NIfTI mask was written.",
+        "Export the series again with its patient, study and frame of reference attributes.",
+    ),
+    (
         "unreadable_image",
         "The file is no readable 3-D image.",
         "Give a 3-D NIfTI file or a DICOM series.",

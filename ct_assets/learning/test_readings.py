@@ -6,6 +6,7 @@ the digest of the line before.
 """
 
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from filelock import FileLock
 
 from ct_assets import files
 from ct_assets.errors import SafetyError, UsageError
+from ct_assets.layout import Layout
 from ct_assets.settings.base import Section
 
 LEDGER_NAME = "test_readings.jsonl"
@@ -36,8 +38,23 @@ class Reading(Section):
         return files.digest_of(self.model_dump(mode="json"))
 
 
+@dataclass(frozen=True)
+class MadeReading:
+    """A line of the ledger."""
+
+    experiment: str
+    forced: bool
+    read_at: str
+
+
+def readings(layout: Layout) -> list[MadeReading]:
+    """Return the readings made on this platform, in order. Raises `SafetyError` for a ledger changed by hand."""
+    lines = Readings(layout.root / "models").lines
+    return [MadeReading(line["experiment"], line["is_forced"], line["read_at"]) for line in lines]
+
+
 class Readings:
-    """The readings so far."""
+    """The ledger in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LEDGER_NAME

@@ -1,0 +1,163 @@
+"""The register of models: versions under a name, with the aliases `candidate` and `champion`.
+
+Belongs here: registering a bundle in MLflow, promoting it, finding it again. A model is logged as code and
+files (no pickle), with signature, card, and the plan inside its bundle.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ct_assets import files, progress
+from ct_assets.errors import UsageError
+from ct_assets.layout import Layout
+from ct_assets.learning import tracking
+from ct_assets.learning.bundle import BUNDLE_NAME, Bundle
+
+CANDIDATE = "candidate"
+CHAMPION = "champion"
+DIGEST_TAG = "bundle_digest"
+SCHEME = "models:/"
+
+
+def register(
+    folder: Path, bundle: Bundle, report: dict[str, Any], layout: Layout, tracking_uri: str | None
+) -> str | None:
+    """Log the bundle as a run's model and register it; return `models:/<name>/<version>`.
+
+    The same bundle is registered once. Returns None, and says so, where the server cannot be reached.
+    """
+    uri = tracking_uri or tracking.default_uri(layout)
+    name = bundle.config.final.registered_name
+    try:
+        client = tracking.client(uri)
+        known = _known(client, name, bundle.digest)
+        if known is None:
+            known = _log(client, uri, folder, bundle, report, layout)
+        client.set_registered_model_alias(name, CANDIDATE, known)
+    except Exception as error:
+        progress.say(
+            f"registering {name}: {type(error).__name__}; the bundle stands, build it again to register"
+        )
+        return None
+    return f"{SCHEME}{name}/{known}"
+
+
+def promote(
+    tracking_uri: str, registered_name: str, alias: str = CHAMPION, version: str | None = None
+) -> str:
+    """Give a version (default: the candidate) an alias; return the version. Raises `UsageError` for unknown ones."""
+    from mlflow.exceptions import MlflowException
+
+    client = tracking.client(tracking_uri)
+    try:
+        chosen = version or str(client.get_model_version_by_alias(registered_name, CANDIDATE).version)
+        client.set_registered_model_alias(registered_name, alias, chosen)
+    except MlflowException:
+        what = f"version {version}" if version else f"alias {CANDIDATE}"
+        raise UsageError(f"{registered_name}: no registered model of that name with {what}") from None
+    return chosen
+
+
+def fetch(name: str, tracking_uri: str, folder: Path) -> Path:
+    """Fetch a registered model's bundle (`models:/lung@champion`) into `folder`; return the bundle's folder.
+
+    Raises `UsageError` where the register does not know the name.
+    """
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    tracking.client(tracking_uri)
+    try:
+        with _current(tracking_uri):
+            fetched = download_artifacts(name, dst_path=str(folder))
+    except MlflowException:
+        raise UsageError(f"{name}: not in the register at {_shown(tracking_uri)}") from None
+    found = sorted(Path(fetched).rglob(BUNDLE_NAME))
+    if not found:
+        raise UsageError(f"{name}: is registered, but is no bundle of this program")
+    return found[0].parent
+
+
+def _known(client: Any, name: str, digest: str) -> str | None:
+    for version in client.search_model_versions(f"name='{name}'"):
+        if version.tags.get(DIGEST_TAG) == digest:
+            return str(version.version)
+    return None
+
+
+def _log(client: Any, uri: str, folder: Path, bundle: Bundle, report: dict[str, Any], layout: Layout) -> str:
+    import mlflow
+    from mlflow.models.signature import ModelSignature
+    from mlflow.types.schema import ColSpec, Schema
+
+    experiment_dir = layout.experiment(bundle.experiment)
+    parent = tracking.parent_run(client, uri, bundle.experiment, experiment_dir)
+    run = client.create_run(
+        tracking.experiment_id(client, uri, bundle.experiment),
+        run_name="final model",
+        tags={"mlflow.parentRunId": parent, DIGEST_TAG: bundle.digest},
+    )
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("string", "input"), ColSpec("string", "output")]),
+        outputs=Schema([ColSpec("string", name) for name in ("series", "status", "mask", "stage")]),
+    )
+    name = bundle.config.final.registered_name
+    with _current(uri):
+        with mlflow.start_run(run_id=run.info.run_id), warnings.catch_warnings():
+            # an input example would be a patient's image
+            warnings.filterwarnings("ignore", message=".*input example.*")
+            logged = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(Path(__file__).with_name("mlflow_model.py")),
+                artifacts={"bundle": str(folder)},
+                signature=signature,
+                pip_requirements=["ct-assets"],
+            )
+            mlflow.log_metrics(_figures(report))
+        if not client.search_registered_models(f"name='{name}'"):
+            client.create_registered_model(name)
+        version = client.create_model_version(
+            name,
+            logged.model_uri,
+            run_id=run.info.run_id,
+            tags={DIGEST_TAG: bundle.digest, "manifest_digest": bundle.manifest_digest},
+            description=(folder / "card.md").read_text(encoding="utf-8"),
+        )
+    client.set_terminated(run.info.run_id)
+    files.write_json(
+        experiment_dir / "registered.json", {"name": name, "version": version.version, "uri": uri}
+    )
+    return str(version.version)
+
+
+@contextmanager
+def _current(uri: str) -> Iterator[None]:
+    """Make `uri` MLflow's tracking and registry server inside the block: some of its calls know no other way."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before[0])
+        mlflow.set_registry_uri(before[1])
+
+
+def _figures(report: dict[str, Any]) -> dict[str, float]:
+    figures = {}
+    for group in ("segmentation", "stage"):
+        for name, figure in report[group].get("model", {}).get("pooled", {}).items():
+            if isinstance(figure, dict) and figure.get("value") is not None:
+                figures[f"cv_{name}"] = float(figure["value"])
+    return figures
+
+
+def _shown(uri: str) -> str:
+    """Return a URI without what may be a password in it."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
