@@ -80,6 +80,13 @@ class TestReading:
         assert torch.equal(bone["data"], every[2]["data"])
         assert torch.equal(bone["mask"], every[0]["mask"])
 
+    def test_a_cached_read_touches_neither_source_nor_resampling(self, data_dir, monkeypatch):
+        # How much faster that is, `benchmarks/neuro_cache.py` measures.
+        cache = CacheManager(data_dir)
+        shutil.rmtree(data_dir / "raw")
+        monkeypatch.setattr("ct_assets.imaging.resample.onto", None)
+        assert cache.load_image("two", "image0") is not None
+
     def test_what_is_not_there_is_none_and_a_wrong_window_is_told(self, built):
         cache = CacheManager(built)
         assert cache.load_image("one", "image7") is None
