@@ -218,13 +218,18 @@ def _patterns(form: str) -> set[tuple[bytes, int, int]]:
     words = form.split(" ")
     spelt = {separator.join(words) for separator in _separators(words)}
     if not form.isascii():
-        spelt |= {text.upper() for text in spelt} | {text.title() for text in spelt}
+        spelt |= {change(text) for text in spelt for change in (str.upper, str.title, _upper_but_sharp_s)}
     patterns = set()
     for text in spelt:
         patterns |= {(text.encode(codec).lower(), 1, 0) for codec in _codecs_for(text)}
         patterns.add((text.encode("utf-16-le").lower(), 2, 0))
         patterns.add((text.encode("utf-16-be").lower(), 2, 1))
     return patterns
+
+
+def _upper_but_sharp_s(text: str) -> str:
+    """Return capitals, with letters that have no single capital as they are (`GRÖßE`)."""
+    return "".join(letter.upper() if len(letter.upper()) == 1 else letter for letter in text)
 
 
 def _separators(words: list[str]) -> tuple[str, ...]:

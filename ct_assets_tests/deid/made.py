@@ -58,7 +58,8 @@ def ct(**values: object) -> Dataset:
     for keyword, value in {**defaults, **values}.items():
         if value is not None:
             setattr(made, keyword, value)
-    made["PixelData"].VR = "OW"
+    if "PixelData" in made:
+        made["PixelData"].VR = "OW"
     return made
 
 
