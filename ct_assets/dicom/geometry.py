@@ -192,7 +192,13 @@ def measure(
     if len(steps) == 0:
         found.append("single_slice")
     obliqueness = _obliqueness_deg(row_direction, column_direction, normal)
-    if obliqueness > oblique_tolerance_deg:
+    lean = obliqueness
+    if "gantry_tilt" in found:
+        # The planes of a tilted gantry lean against the table, which runs along the patient all the same.
+        way = positions[order[-1]] - first
+        across = np.cross(normal, way)
+        lean = min(lean, _obliqueness_deg(way / np.linalg.norm(way), across / np.linalg.norm(across)))
+    if lean > oblique_tolerance_deg:
         found.append("oblique_orientation")
 
     step = mean_step if is_even else usual

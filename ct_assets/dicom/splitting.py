@@ -41,6 +41,19 @@ SPLIT_BY = (
 )
 """What may part the slices of one UID, the most telling first."""
 
+INTERLEAVING = frozenset(
+    (
+        "image_type",
+        "convolution_kernel",
+        "acquisition_number",
+        "temporal_position",
+        "cardiac_phase",
+        "trigger_time",
+    )
+)
+"""What may tell interleaved volumes apart that look even together; frames of reference never do: some
+devices write a new one for each slice, and times and agents are told slice by slice."""
+
 _SHARED_PLACE_FAULTS = frozenset(
     ("duplicate_positions", "mixed_matrix", "mixed_orientation", "mixed_pixel_spacing", "uneven_spacing")
 )
@@ -115,6 +128,8 @@ def _split(
     for at, attribute in enumerate(attributes):
         counts = Counter(one.attributes.get(attribute) for one in slices)
         if len(counts) < 2 or min(counts.values()) < settings.min_slices_of_a_part:
+            continue
+        if is_even and attribute not in INTERLEAVING:
             continue
         pieces = _by_attribute(slices, attribute)
         rest = attributes[at + 1 :]

@@ -120,6 +120,14 @@ class TestRefusedByName:
         assert found.reasons == ("gantry_tilt",)
         assert found.geometry.tilt_deg == pytest.approx(abs(degrees), abs=1e-6)
 
+    def test_leaning_planes_of_a_tilted_gantry_are_a_tilt_and_not_oblique(self, tmp_path):
+        cosine, sine = np.cos(np.radians(18.5)), np.sin(np.radians(18.5))
+        slices = ct_series(ImageOrientationPatient=[1, 0, 0, 0, f"{cosine:.9f}", f"{-sine:.9f}"])
+        found = only_ct(grouped(tmp_path, slices, tilt="correct"))
+        assert (found.decision, found.reasons) == ("correct", ("gantry_tilt",))
+        assert found.geometry.tilt_deg == pytest.approx(18.5, abs=1e-6)
+        assert found.geometry.obliqueness_deg == pytest.approx(18.5, abs=1e-6)
+
     def test_a_tilt_tag_alone_tilts_nothing(self, tmp_path):
         found = only_ct(grouped(tmp_path, ct_series(GantryDetectorTilt=20)))
         assert (found.decision, found.warnings) == ("convert", ("tilt_tag_disagrees",))
@@ -345,10 +353,11 @@ class TestOneUidAndSeveralVolumes:
             ("coronal", "convert"),
         }
 
-    def test_several_frames_of_reference_in_one_gapless_volume_are_one_volume(self, tmp_path):
+    @pytest.mark.parametrize("frames", [2, 40])
+    def test_several_frames_of_reference_in_one_gapless_volume_are_one_volume(self, tmp_path, frames):
         slices = ct_series(40)
         for number, one in enumerate(slices):
-            one.FrameOfReferenceUID = uid("own frame", number)
+            one.FrameOfReferenceUID = uid("own frame", number % frames)
         found = only_ct(grouped(tmp_path / "a", slices))
         assert (found.decision, found.warnings) == ("convert", ("several_frames_of_reference",))
         refused = only_ct(grouped(tmp_path / "b", slices, several_frames_of_reference="refuse"))
