@@ -8,11 +8,15 @@ class MetadataAudit(dy.Schema):
 
     path = dy.String(primary_key=True)
     file_size_bytes = dy.Int64()
-    content_sha256 = dy.String(nullable=True)  # data set's bytes; only where a SOPInstanceUID occurs again
-    pixel_sha256 = dy.String(nullable=True)  # pixel data's bytes; only where uid or position occurs again
+    content_sha256 = dy.String(nullable=True)
+    """Data set's bytes; only where a SOPInstanceUID occurs again."""
+    pixel_sha256 = dy.String(nullable=True)
+    """Pixel data's bytes; only where uid or position occurs again."""
     is_dicom = dy.Bool()
-    problems = dy.List(dy.String())  # reason codes of what could not be read
-    oddities = dy.List(dy.String())  # "column:oddity" of raw values that had to be read tolerantly
+    problems = dy.List(dy.String())
+    """Reason codes of what could not be read."""
+    oddities = dy.List(dy.String())
+    """"column:oddity" of raw values that had to be read tolerantly."""
 
     # Identity and linkage
     patient_id = dy.String(nullable=True)
@@ -34,7 +38,8 @@ class MetadataAudit(dy.Schema):
     series_date = dy.Date(nullable=True)
     acquisition_date = dy.Date(nullable=True)
     content_date = dy.Date(nullable=True)
-    series_time_s = dy.Float64(nullable=True)  # seconds since midnight
+    series_time_s = dy.Float64(nullable=True)
+    """Seconds since midnight."""
     acquisition_time_s = dy.Float64(nullable=True)
     content_time_s = dy.Float64(nullable=True)
     study_description = dy.String(nullable=True)
@@ -50,9 +55,11 @@ class MetadataAudit(dy.Schema):
     # Geometry; LPS millimetres
     image_position_patient_mm = dy.List(dy.Float64(), nullable=True)
     image_orientation_patient = dy.List(dy.Float64(), nullable=True)
-    pixel_spacing_mm = dy.List(dy.Float64(), nullable=True)  # between rows, between columns
+    pixel_spacing_mm = dy.List(dy.Float64(), nullable=True)
+    """Between rows, between columns."""
     rows = dy.Int64(nullable=True)
-    matrix_columns = dy.Int64(nullable=True, alias="columns")  # `columns` is taken in the class
+    matrix_columns = dy.Int64(nullable=True, alias="columns")
+    """Pixels in a row; `columns` is taken in the class."""
     number_of_frames = dy.Int64(nullable=True)
     slice_thickness_mm = dy.Float64(nullable=True)
     spacing_between_slices_mm = dy.Float64(nullable=True)
@@ -76,7 +83,8 @@ class MetadataAudit(dy.Schema):
     pixel_padding_value = dy.Int64(nullable=True)
     pixel_padding_range_limit = dy.Int64(nullable=True)
     has_pixel_data = dy.Bool(nullable=True)
-    pixel_data_bytes = dy.Int64(nullable=True)  # null where encapsulated or absent
+    pixel_data_bytes = dy.Int64(nullable=True)
+    """Null where encapsulated or absent."""
 
     # Appearance
     kvp_kv = dy.Float64(nullable=True)
@@ -103,10 +111,14 @@ class MetadataAudit(dy.Schema):
     patient_weight_kg = dy.Float64(nullable=True)
 
     # Enhanced multi-frame images and SEG: values of each frame, flat; one value where all frames agree
-    frame_positions_mm = dy.List(dy.Float64(), nullable=True)  # 3 a frame
-    frame_orientations = dy.List(dy.Float64(), nullable=True)  # 6 a frame, or 6
-    frame_pixel_spacings_mm = dy.List(dy.Float64(), nullable=True)  # 2 a frame, or 2
-    frame_types = dy.List(dy.String(nullable=True), nullable=True)  # FrameType with "/", 1 a frame, or 1
+    frame_positions_mm = dy.List(dy.Float64(), nullable=True)
+    """3 a frame."""
+    frame_orientations = dy.List(dy.Float64(), nullable=True)
+    """6 a frame, or 6."""
+    frame_pixel_spacings_mm = dy.List(dy.Float64(), nullable=True)
+    """2 a frame, or 2."""
+    frame_types = dy.List(dy.String(nullable=True), nullable=True)
+    """FrameType with "/", 1 a frame, or 1."""
     frame_acquisition_numbers = dy.List(dy.Int64(nullable=True), nullable=True)
     frame_temporal_position_indices = dy.List(dy.Int64(nullable=True), nullable=True)
     frame_rescale_slopes = dy.List(dy.Float64(), nullable=True)
@@ -115,22 +127,29 @@ class MetadataAudit(dy.Schema):
     # Mask objects: SEG and RTSTRUCT
     segmentation_type = dy.String(nullable=True)
     maximum_fractional_value = dy.Int64(nullable=True)
-    segments_overlap = dy.String(nullable=True)  # as stated: YES, NO, UNDEFINED
-    has_overlap = dy.Bool(nullable=True)  # as found in the pixels; null for RTSTRUCT
+    segments_overlap = dy.String(nullable=True)
+    """As stated: YES, NO, UNDEFINED."""
+    has_overlap = dy.Bool(nullable=True)
+    """As found in the pixels; null for RTSTRUCT."""
     frame_segment_numbers = dy.List(dy.Int64(nullable=True), nullable=True)
-    segment_numbers = dy.List(dy.Int64(nullable=True), nullable=True)  # ROI numbers for RTSTRUCT
-    segment_labels = dy.List(dy.String(nullable=True), nullable=True)  # ROI names for RTSTRUCT
+    segment_numbers = dy.List(dy.Int64(nullable=True), nullable=True)
+    """ROI numbers for RTSTRUCT."""
+    segment_labels = dy.List(dy.String(nullable=True), nullable=True)
+    """ROI names for RTSTRUCT."""
     segment_types = dy.List(
         dy.String(nullable=True), nullable=True
     )  # property type, or RT ROI interpreted type
     segment_categories = dy.List(dy.String(nullable=True), nullable=True)
     segment_algorithms = dy.List(dy.String(nullable=True), nullable=True)
-    segment_voxels = dy.List(dy.Int64(), nullable=True)  # FRACTIONAL: half of the maximum or more
-    segment_contours = dy.List(dy.Int64(), nullable=True)  # RTSTRUCT: closed planar contours
+    segment_voxels = dy.List(dy.Int64(), nullable=True)
+    """FRACTIONAL: half of the maximum or more."""
+    segment_contours = dy.List(dy.Int64(), nullable=True)
+    """RTSTRUCT: closed planar contours."""
     segment_boxes_mm = dy.List(
         dy.Float64(allow_nan=True, allow_inf=True), nullable=True
     )  # 6 a segment: least x y z, greatest x y z; NaN
-    contour_planes_mm = dy.List(dy.Float64(), nullable=True)  # RTSTRUCT: a point of each contour, 3 each
+    contour_planes_mm = dy.List(dy.Float64(), nullable=True)
+    """RTSTRUCT: a point of each contour, 3 each."""
     referenced_series_instance_uids = dy.List(dy.String(), nullable=True)
     referenced_sop_instance_uids = dy.List(dy.String(), nullable=True)
     referenced_frame_of_reference_uids = dy.List(dy.String(), nullable=True)

@@ -38,7 +38,7 @@ class LabelReport(dy.Schema):
 
 
 class Eligibility(dy.Schema):
-    """A row a patient; between `patient_id` and `is_eligible` a boolean column for each condition of the query."""
+    """A row a patient; after these a boolean column for each condition of the query, then its facts."""
 
     patient_id = dy.String(primary_key=True)
     """Pseudonym."""
