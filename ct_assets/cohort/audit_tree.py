@@ -8,14 +8,17 @@ from pathlib import Path
 from ct_assets import progress
 from ct_assets.cohort import ct_prepro_audit, metadata_audit
 from ct_assets.cohort.ct_prepro_audit import CtPreproAudit
+from ct_assets.errors import UsageError
 from ct_assets.settings.audit import AuditSettings
 
 
 def audit_tree(dicom_dir: Path, output_dir: Path, settings: AuditSettings, *, workers: int) -> CtPreproAudit:
     """Write `audits/metadata/metadata_audit.parquet`, `audits/ct_prepro/` below `output_dir`.
 
-    Raises `UsageError` where `dicom_dir` is no folder.
+    Raises `UsageError` where `dicom_dir` is no folder or holds no file.
     """
+    if dicom_dir.is_dir() and not any(path.is_file() for path in dicom_dir.rglob("*")):
+        raise UsageError(f"{dicom_dir}: there is no file in it")
     timings = progress.Timings()
     with timings.step("headers") as step:
         table = metadata_audit.write(

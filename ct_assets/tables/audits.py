@@ -16,7 +16,7 @@ class MetadataAudit(dy.Schema):
     problems = dy.List(dy.String())
     """Reason codes of what could not be read."""
     oddities = dy.List(dy.String())
-    """"column:oddity" of raw values that had to be read tolerantly."""
+    """`column:oddity` of raw values that had to be read tolerantly."""
 
     # Identity and linkage
     patient_id = dy.String(nullable=True)

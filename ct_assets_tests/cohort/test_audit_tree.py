@@ -4,8 +4,12 @@ import subprocess
 import sys
 
 import polars as pl
+import pytest
 
 from ct_assets import files
+from ct_assets.cohort.audit_tree import audit_tree
+from ct_assets.errors import UsageError
+from ct_assets.settings.audit import AuditSettings
 from ct_assets_tests.dicom.factory import ct_series, seg, write
 
 
@@ -32,7 +36,10 @@ def test_writes_both_audits_and_pictures_of_refused_series(tmp_path):
     assert [(step["step"], step["items"]) for step in steps] == [("headers", 25), ("ct_prepro", 3)]
 
 
-def test_a_folder_that_is_not_there_is_bad_usage(tmp_path):
-    done = audit(tmp_path / "none", tmp_path / "out")
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folder_that_is_not_there_or_empty_is_bad_usage(tmp_path, exists):
+    if exists:
+        (tmp_path / "in").mkdir()
+    with pytest.raises(UsageError, match=r"no such folder|no file in it"):
+        audit_tree(tmp_path / "in", tmp_path / "out", AuditSettings(), workers=1)
+    assert not (tmp_path / "out").exists()
