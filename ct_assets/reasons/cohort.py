@@ -5,10 +5,10 @@ EXPORT_SEG = "Export the right SEG, or correct it at the source, and deliver it.
 
 REASONS: tuple[tuple[str, str, str], ...] = (
     # Rows of the clinic's table
-    ("blank_row", "The row is empty.", ""),
+    ("blank_row", "The row is empty.", "Nothing need be done."),
     ("row_malformed", "The row has more or fewer cells than the header.", CORRECT_TABLE),
     ("label_without_patient_id", "The row has no patient ID.", CORRECT_TABLE),
-    ("repeated_row", "An earlier row says the same of the same patient.", ""),
+    ("repeated_row", "An earlier row says the same of the same patient.", "Nothing need be done."),
     (
         "label_without_images",
         "The patient of the row is in no batch.",
@@ -53,7 +53,11 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ("no_seg", "No DICOM SEG of the patient was delivered and released.", "Deliver the SEG."),
     ("several_segs", "There are several SEG objects, and none is said to hold.", EXPORT_SEG),
     ("seg_references_other_series", "The SEG points to another series than the principal CT.", EXPORT_SEG),
-    ("ct_geometry_refused", "The geometry of the CT is refused: the codes after this one say why.", ""),
+    (
+        "ct_geometry_refused",
+        "The geometry of the CT is refused: the codes after this one say why.",
+        "See the series in `ct_prepro_audit.json`.",
+    ),
     (
         "slices_too_thick",
         "The slices are thicker, or further apart, than the settings allow.",
