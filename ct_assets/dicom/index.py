@@ -21,7 +21,7 @@ from ct_assets.dicom import elements, header
 from ct_assets.tables.audits import MetadataAudit
 
 FILES_PER_TASK = 256
-FEW_FILES = 400
+FEW_FILES = 3000
 """Fewer files are read in this process: starting workers would take longer."""
 
 _DTYPES = tables.dtypes(MetadataAudit)
