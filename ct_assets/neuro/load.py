@@ -29,6 +29,8 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 """A DICOM file on a medium has no suffix at all (PS3.10 8.2)."""
 LARGEST_SHEAR = 1e-3
 """Cosine between two axes up to which they count as at right angles: 0.2 mm over a head."""
+SMALLEST_EXTENT_MM, LARGEST_EXTENT_MM = 2.0, 3000.0
+"""Longest side of an image: below are micrometres taken for millimetres, above metres or nonsense."""
 WARNINGS_KEY = "ct_assets.warnings"
 """Metadata of the SimpleITK image that lists the codes of what was corrected or looks odd."""
 
@@ -60,18 +62,20 @@ def load_image(
     folder of several by its identifier. The image's metadata key `ct_assets.warnings` lists what was
     corrected, as codes.
 
-    Raises `FileNotFoundError` for a path that does not exist and `ImageRefusedError` for anything that is no
-    grey-scale 3-D image.
+    Raises `FileNotFoundError` for a path that does not exist, `ImageRefusedError` for anything that is no
+    grey-scale 3-D image, `ValueError` for a mode other than `ct` and `mri`.
     """
     from ct_assets.neuro import itk
     from ct_assets.neuro import preprocess as steps
+    from ct_assets.neuro.prepare import check_mode
 
     path = Path(path)
     loaded = read(path, series=series)
     warnings = list(loaded.warnings)
     volume = loaded.volume
     if preprocess:
-        volume = steps.preprocess(volume, mode or loaded.mode, settings or PreprocessingSettings())
+        known = loaded.mode if mode is None else check_mode(mode)
+        volume = steps.preprocess(volume, known, settings or PreprocessingSettings())
     elif is_sheared(volume.grid):
         raise ImageRefusedError("sheared_grid", path.name)
     image = itk.image_of(volume)
@@ -86,9 +90,12 @@ def read(path: Path, *, series: str | None = None) -> Loaded:
     if path.is_dir() or path.name.lower().endswith(DICOM_SUFFIXES) or not path.suffix:
         from ct_assets.neuro import dicom_source
 
-        loaded = dicom_source.read(path, series=series)
+        with _damage_refused(path.name):
+            loaded = dicom_source.read(path, series=series)
     elif path.name.lower().endswith(NIFTI_SUFFIXES):
-        loaded = _read_nifti(path)
+        check_nifti_header(path)
+        with _damage_refused(path.name):
+            loaded = Loaded(nifti.read(path), None)
     else:
         raise ImageRefusedError("unsupported_format", path.name)
     return _checked(path.name, loaded)
@@ -106,24 +113,23 @@ def check_nifti_header(path: Path) -> None:
         raise ImageRefusedError("not_three_dimensional", path.name, f"Its shape is {shape}.")
 
 
-def _read_nifti(path: Path) -> Loaded:
-    check_nifti_header(path)
-    with _damage_refused(path.name):
-        return Loaded(nifti.read(path), None)
-
-
 @contextmanager
 def _damage_refused(name: str) -> Iterator[None]:
     try:
         yield
+    except ImageRefusedError:
+        raise
     except Exception:
         # Whatever a broken file raises in a reader, it is one image with a code.
         raise ImageRefusedError("unreadable_image", name) from None
 
 
 def _checked(name: str, loaded: Loaded) -> Loaded:
-    """Replace what is not finite and name a sheared grid."""
+    """Replace what is not finite, name a sheared grid, refuse one that is no part of a body."""
     array, grid, warnings = loaded.volume.array, loaded.volume.grid, list(loaded.warnings)
+    extent_mm = max(n * step for n, step in zip(grid.shape[::-1], grid.spacing_mm, strict=True))
+    if not SMALLEST_EXTENT_MM <= extent_mm <= LARGEST_EXTENT_MM:
+        raise ImageRefusedError("implausible_extent", name, f"Its longest side is {extent_mm:.4g} mm.")
     if np.issubdtype(array.dtype, np.floating):
         finite = np.isfinite(array)
         if not finite.any():

@@ -17,6 +17,11 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "Convert the original series with `ct-assets convert`, or resample it onto a rectangular grid.",
     ),
     (
+        "implausible_extent",
+        "The image is no part of a body: its longest side is below 2 mm or above 3 m.",
+        "Correct the spacing; it must be in millimetres.",
+    ),
+    (
         "no_finite_voxels",
         "The image has no finite value.",
         "Export it again.",

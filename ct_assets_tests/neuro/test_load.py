@@ -103,6 +103,23 @@ class TestRefusals:
         path = nifti_file(tmp_path / "a.nii.gz", np.full((20, 20, 20), np.nan, dtype=np.float32))
         assert self.refusal(path) == "no_finite_voxels"
 
+    @pytest.mark.parametrize("spacing", [1e-3, 1e3])
+    def test_an_image_in_other_units_than_millimetres(self, tmp_path, spacing):
+        path = nifti_file(tmp_path / "a.nii.gz", box_head((20, 20, 20), margin=2), (spacing,) * 3)
+        assert self.refusal(path) == "implausible_extent"
+
+    def test_another_mode_than_ct_and_mri(self, tmp_path):
+        with pytest.raises(ValueError, match="'ct' or 'mri'"):
+            load_image(nifti_file(tmp_path / "a.nii.gz", box_head()), mode="pet")
+
+    def test_whatever_a_reader_raises_is_a_refusal(self, tmp_path, monkeypatch):
+        def fails(*_, **__):
+            raise RuntimeError("a value of the header")
+
+        dicom_series(tmp_path / "ct")
+        monkeypatch.setattr("ct_assets.neuro.dicom_source.load_series", fails)
+        assert self.refusal(tmp_path / "ct") == "unreadable_image"
+
     def test_a_missing_slice(self, tmp_path):
         dicom_series(tmp_path / "ct")[5].unlink()
         assert self.refusal(tmp_path / "ct") == "missing_slices"

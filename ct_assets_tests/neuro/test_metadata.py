@@ -1,6 +1,7 @@
 """Metadata: every study and every image is listed, good or refused."""
 
 import json
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -156,6 +157,23 @@ class TestFile:
         (tmp_path / "metadata.json").write_text(content)
         with pytest.raises(UsageError, match=r"metadata\.json"):
             DatasetMetadata.from_file(tmp_path / "metadata.json")
+
+    def test_several_processes_record_at_once_and_nothing_is_lost(self, tmp_path):
+        path = tmp_path / "metadata.json"
+        metadata = DatasetMetadata()
+        metadata.add_study("s", "ct", {f"i{n}": {"filename": f"{n}.nii"} for n in range(20)})
+        metadata.save(path)
+        context = multiprocessing.get_context("fork")
+        processes = [
+            context.Process(target=record, args=(path, [("s", f"i{n}", {"processed": True})]))
+            for n in range(20)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        images = DatasetMetadata.from_file(path).get_study("s")["images"]
+        assert all(entry["processed"] for entry in images.values())
 
     def test_outcomes_are_recorded_beside_what_others_recorded(self, data_dir):
         path = data_dir / "metadata.json"

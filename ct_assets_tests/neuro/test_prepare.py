@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct_assets.neuro import TinyEncoder, load_image, prepare_for_inference
@@ -75,6 +75,7 @@ class TestMr:
         assert float(image.abs().max()) == 0.0
         assert int(mask.min()) == 1
 
+    @settings(deadline=None)
     @given(st.floats(-1e4, 1e4), st.floats(0.01, 1e3))
     def test_brightness_and_contrast_of_the_scanner_change_nothing(self, offset, gain):
         array = np.random.default_rng(3).normal(size=(4, 16, 16))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributed
 from torch.utils.data import DataLoader
@@ -44,6 +44,7 @@ options = st.fixed_dictionaries(
 
 
 class TestOneProcess:
+    @settings(deadline=None)
     @given(images, st.integers(1, 8), options)
     def test_every_image_occurs_once_and_len_is_exact(self, counts, batch_size, chosen):
         studies = Studies(counts)
@@ -52,6 +53,7 @@ class TestOneProcess:
         assert len(sampler) == len(batches)
         assert sorted(index for batch in batches for index in batch) == list(range(sum(counts)))
 
+    @settings(deadline=None)
     @given(images, st.integers(1, 8), options)
     def test_a_study_is_in_one_batch_unless_it_is_larger_and_may_be_parted(self, counts, batch_size, chosen):
         studies = Studies(counts)
@@ -93,6 +95,7 @@ class TestOneProcess:
 
 
 class TestRanks:
+    @settings(deadline=None)
     @given(images, st.integers(1, 6), st.integers(1, 8), options, st.integers(0, 3))
     def test_equally_many_batches_that_together_hold_every_image(
         self, counts, batch_size, ranks, chosen, epoch

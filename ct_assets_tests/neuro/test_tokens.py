@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct_assets.neuro import detokenize, tokenize
@@ -38,12 +38,14 @@ class TestOrder:
 
 
 class TestInverse:
+    @settings(deadline=None)
     @given(sizes)
     def test_detokenize_restores_every_voxel(self, size):
         volume = volume_of(size)
         assert size_of(volume) == size
         assert torch.equal(detokenize(tokenize(volume), size), volume)
 
+    @settings(deadline=None)
     @given(sizes)
     def test_arrays_go_the_same_way_as_tensors(self, size):
         volume = volume_of(size)
