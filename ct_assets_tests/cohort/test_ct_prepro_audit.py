@@ -147,19 +147,21 @@ def test_principal_rules_of_a_refusal_are_registered_codes():
         assert reasons.reason(code).meaning
 
 
+@pytest.fixture(scope="module")
+def found(real_data):
+    root = real_data / "lung_cohort/drops"
+    return build(index.scan(root, root=root, workers=1), root, AuditSettings())
+
+
+@pytest.fixture(scope="module")
+def expected(real_data):
+    with (real_data / "lung_cohort/expected.csv").open() as opened:
+        return {row["patient"]: row for row in csv.DictReader(opened)}
+
+
 @pytest.mark.real
 class TestTheSharedCohort:
     """Reads the drops as they are: what holds for the originals holds for the de-identified ones."""
-
-    @pytest.fixture(scope="class")
-    def found(self, real_data):
-        root = real_data / "lung_cohort/drops"
-        return build(index.scan(root, root=root, workers=1), root, AuditSettings())
-
-    @pytest.fixture(scope="class")
-    def expected(self, real_data):
-        with (real_data / "lung_cohort/expected.csv").open() as opened:
-            return {row["patient"]: row for row in csv.DictReader(opened)}
 
     def test_finds_each_patients_own_fault_and_no_other(self, found, expected):
         patients = {row["patient_id"]: row for row in found.patients.iter_rows(named=True)}
