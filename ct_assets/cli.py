@@ -297,6 +297,21 @@ def status(config: Config = None) -> None:
 
 
 @app.command()
+def verify(config: Config = None, workers: Workers = None) -> None:
+    """Hold every released file against its digest in the audit; exit 3 where one differs."""
+    from ct_assets import parallel
+    from ct_assets.deid.verify import verify_store
+    from ct_assets.settings import load_settings
+
+    verified = verify_store(load_settings(config).layout, workers or parallel.default_workers())
+    for fault in verified.faults:
+        print(f"{fault.kind}: {fault.batch}/{fault.path}")
+    if verified.faults:
+        raise SafetyError(f"{len(verified.faults)} released files do not match the audit")
+    print(f"{verified.files} released files are as the audit says")
+
+
+@app.command()
 def ui(
     config: Config = None,
     port: Annotated[int, typer.Option(min=1024, max=65535, help="Port on loopback.")] = 3000,

@@ -3,6 +3,8 @@
 Belongs here: what can be launched by name.
 """
 
+from collections import Counter
+
 import dagster as dg
 
 from ct_assets.defs.graph import GRAPH
@@ -21,7 +23,9 @@ ingest_job = dg.define_asset_job(
 )
 cohort_refresh_job = dg.define_asset_job(
     "cohort_refresh",
-    dg.AssetSelection.assets(*(name for name, node in GRAPH.items() if node.partition is None and node.automated)),
+    dg.AssetSelection.assets(
+        *(name for name, node in GRAPH.items() if node.partition is None and node.automated)
+    ),
     description="Audit, judge and convert the cohort as it is now.",
 )
 fold_job = dg.define_asset_job(
@@ -39,17 +43,20 @@ final_training_job = dg.define_asset_job(
 
 @dg.op(description="Hold every released file against the digest that the audit gives.")
 def verify_released_files(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> None:
-    """Fail with the number of altered, missing and unknown files a batch; the files are named by pseudonym."""
+    """Fail where files are altered, missing or unknown, with their number a batch; the command names them."""
     from ct_assets.deid.verify import verify_store
 
     with running(context):
-        faults = verify_store(platform.layout)
-    for fault in faults:
-        context.log.error(f"{fault.batch}: {fault.kind}: {fault.path}")
-    if faults:
+        verified = verify_store(platform.layout, platform.workers)
+    by_kind = Counter((fault.batch, fault.kind) for fault in verified.faults)
+    for (batch, kind), count in sorted(by_kind.items()):
+        context.log.error(f"batch {batch}: {count} released files {kind}")
+    if verified.faults:
         raise dg.Failure(
-            description=f"{len(faults)} released files do not match the audit", allow_retries=False
+            description=f"{len(verified.faults)} released files do not match the audit: run `ct-assets verify`",
+            allow_retries=False,
         )
+    context.log.info(f"{verified.files} released files are as the audit says")
 
 
 @dg.job(name="verify", description="Hold the store of released files against the audit.")

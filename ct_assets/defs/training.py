@@ -27,7 +27,7 @@ def settle_experiment(platform: Platform, experiment: str, config: TrainingConfi
     Raises `UsageError` where `config` trains something else than what the experiment began with: results of
     one experiment must compare like with like.
     """
-    record = platform.layout.experiment(experiment) / "training.json"
+    record = platform.layout.experiment(experiment) / "configuration.json"
     if record.exists():
         recorded = TrainingConfig.model_validate(files.read_json(record))
         if config is not None and config.digest != recorded.digest:

@@ -7,6 +7,7 @@ Memory follows the tables of the batch (a few hundred bytes a file) and the file
 of more than a few instances.
 """
 
+import hashlib
 import os
 import shutil
 import stat
@@ -74,6 +75,8 @@ class Outcome:
     pixels_before: str | None = None
     pixels_after: str | None = None
     fates: bytes = b""
+    released_sha256: str | None = None
+    """Of the released file's bytes: what `verify` holds the store against."""
 
 
 @dataclass
@@ -357,12 +360,14 @@ def _release(worker: _Worker, outcome: Outcome, result: TaskResult) -> None:
     outcome.path = f"{planned.patient}/{planned.study}/{planned.series}/{planned.instance}.dcm"
     target = worker.output_dir / outcome.path
     target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
     with target.open("wb") as opened:
-        opened.writelines(
-            dicomfile.file_bytes(
-                done.chunks, planned.facts.sop_class, planned.instance, source.transfer_syntax
-            )
-        )
+        for chunk in dicomfile.file_bytes(
+            done.chunks, planned.facts.sop_class, planned.instance, source.transfer_syntax
+        ):
+            opened.write(chunk)
+            digest.update(chunk)
+    outcome.released_sha256 = digest.hexdigest()
 
 
 def _collect_cell(worker: _Worker, source: dicomfile.Source, planned: Planned, facts: PageFacts) -> None:
@@ -437,6 +442,7 @@ def _audit_line(outcome: Outcome) -> bytes:
             "warnings": list(outcome.warnings),
             "pixel_digest_before": outcome.pixels_before,
             "pixel_digest_after": outcome.pixels_after,
+            "released_sha256": outcome.released_sha256,
             "table": f"PS3.15 {table.load().edition}",
         }
     )

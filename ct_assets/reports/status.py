@@ -105,7 +105,7 @@ def _cohort(layout: Layout, status: Status) -> None:
 
 
 def _training(layout: Layout, status: Status) -> None:
-    for folder in sorted((layout.root / "models").glob("*/training.json")):
+    for folder in sorted((layout.root / "models").glob("*/configuration.json")):
         experiment = folder.parent
         trained = sorted(path.parent.name for path in experiment.glob("*/predictions.parquet"))
         status.experiments.append(
