@@ -76,7 +76,9 @@ def _patient(header: Dataset, person: Person) -> None:
     header.PatientSize, header.PatientWeight = "1.71", "74"
     header.OtherPatientNames = header.PatientBirthName = person.birth_name
     header.PatientMotherBirthName = f"{person.birth_name.split('^')[0]}^Walpurga"
-    header.OtherPatientIDsSequence = [_item(PatientID=person.mrn, IssuerOfPatientID=person.hospital.issuer)]
+    header.OtherPatientIDsSequence = [
+        _item(PatientID=person.mrn, IssuerOfPatientID=person.hospital.issuer, TypeOfPatientID="TEXT")
+    ]
     header.PatientAddress = person.address
     header.PatientTelephoneNumbers = person.phone
     header.InsurancePlanIdentification = person.insurance
@@ -109,7 +111,7 @@ def _request(header: Dataset, person: Person, seed: str) -> None:
     before = _item(
         PatientName=person.birth_name,
         PatientID=f"TMP{person.mrn}",
-        OtherPatientIDsSequence=[_item(PatientID=person.admission)],
+        OtherPatientIDsSequence=[_item(PatientID=person.admission, TypeOfPatientID="TEXT")],
     )
     header.OriginalAttributesSequence = [
         _item(

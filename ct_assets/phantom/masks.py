@@ -87,6 +87,8 @@ def structure_set(person: Person, slices: list[Dataset], grid: Grid, mask: Mask,
         1,
     )
     plan.SeriesDescription = f"Plan {person.family}"
+    plan.OperatorsName = person.hospital.staff[2]
+    plan.FrameOfReferenceUID, plan.PositionReferenceIndicator = first.FrameOfReferenceUID, ""
     plan.StructureSetLabel = f"{person.family} GTV"[:16]
     plan.StructureSetName = f"{person.title} planning"
     plan.StructureSetDate, plan.StructureSetTime = first.StudyDate, first.StudyTime
