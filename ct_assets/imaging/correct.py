@@ -69,7 +69,7 @@ def plan(stack: SliceStack, affine_lps: Floats, faults: tuple[str, ...], step_mm
     normal; it is as large as all shifted slices together. Even slices are laid from the first to the last.
     """
     relative = stack.positions_mm - stack.positions_mm[0]
-    in_plane = relative @ np.linalg.pinv(stack.steps_mm).T
+    in_plane = relative @ stack.to_pixels.T
     shifts = in_plane if SHEAR in faults else np.zeros_like(in_plane)
     shifts[np.abs(shifts) < 1e-6] = 0.0
     least = np.floor(shifts.min(axis=0))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from ct_assets.dicom.pixels import Stored
 from ct_assets.dicom.seg import MaskError, SegFrame, Segment, Segmentation
 from ct_assets.imaging import masks_nearest
 from ct_assets.imaging.stack import SliceStack
@@ -164,7 +165,7 @@ def _segments(
 
 def _frames_with_content(
     seg: Segmentation, settings: MaskSettings
-) -> Iterator[tuple[SegFrame, tuple[FlatIndices, npt.NDArray[np.unsignedinteger]]]]:
+) -> Iterator[tuple[SegFrame, tuple[FlatIndices, Stored]]]:
     """Yield the frames that hold anything: positions of the pixels in the frame, and their values."""
     threshold = settings.fractional_threshold * seg.max_fractional
     background = int(seg.dataset.get("PixelPaddingValue") or 0) if seg.kind == "LABELMAP" else 0
@@ -181,9 +182,7 @@ def _frames_with_content(
             yield frames[index], (positions, flat[positions])
 
 
-def _by_segment(
-    frame: SegFrame, content: tuple[FlatIndices, npt.NDArray[np.unsignedinteger]]
-) -> Iterator[tuple[int, FlatIndices]]:
+def _by_segment(frame: SegFrame, content: tuple[FlatIndices, Stored]) -> Iterator[tuple[int, FlatIndices]]:
     positions, values = content
     if frame.segment is not None:
         yield frame.segment, positions
@@ -225,10 +224,9 @@ def _place(
         step = float(np.median(np.diff(offsets))) if len(offsets) > 1 else 0.0
         beyond = offset < offsets[0] - step / 2 or offset > offsets[-1] + step / 2
         return "outside" if beyond else None
-    to_pixels = np.linalg.pinv(stack.steps_mm)  # orthonormal directions: exact
-    first = np.rint(to_pixels @ (origin - stack.positions_mm[k])).astype(int)
-    column_step = np.rint(to_pixels @ by_column).astype(int)
-    row_step = np.rint(to_pixels @ by_row).astype(int)
+    first = np.rint(stack.to_pixels @ (origin - stack.positions_mm[k])).astype(int)
+    column_step = np.rint(stack.to_pixels @ by_column).astype(int)
+    row_step = np.rint(stack.to_pixels @ by_row).astype(int)
     if abs(column_step).sum() != 1 or abs(row_step).sum() != 1 or column_step @ row_step:
         return None
     if _largest_deviation(seg, stack, k, origin, (by_column, by_row), (first, column_step, row_step)) > (
@@ -257,7 +255,7 @@ def _is_beside(
     """Tell whether the whole frame lies beside the slice, seen along the normal."""
     c, r = seg.form.columns - 1, seg.form.rows - 1
     corners = np.array([origin + a * steps_mm[0] + b * steps_mm[1] for a in (0, c) for b in (0, r)])
-    pixels = (corners - stack.positions_mm[k]) @ np.linalg.pinv(stack.steps_mm).T
+    pixels = (corners - stack.positions_mm[k]) @ stack.to_pixels.T
     border = np.array([stack.columns, stack.rows]) - 0.5
     return bool((pixels.max(axis=0) < -0.5).any() or (pixels.min(axis=0) > border).any())
 

@@ -115,7 +115,7 @@ def _count_outside(cube: npt.NDArray, origins: npt.NDArray, frame: SegFrame, sta
         relative = relative - np.outer(along / offsets[-1], stack.positions_mm[-1] - stack.positions_mm[0])
     else:
         relative = relative - np.outer(along, stack.normal)
-    pixel = relative @ np.linalg.pinv(stack.steps_mm).T
+    pixel = relative @ stack.to_pixels.T
     inside = (along >= offsets[0] - half) & (along <= offsets[-1] + half)
     inside &= (pixel >= -0.5).all(axis=1)
     inside &= (pixel[:, 0] <= stack.columns - 0.5) & (pixel[:, 1] <= stack.rows - 0.5)

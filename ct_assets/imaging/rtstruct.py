@@ -156,7 +156,7 @@ def _place(
             raise MaskError("contours_between_slices", "a contour lies between two slices")
         warnings.add("contours_moved_to_nearest_slice")
     in_plane = contour.points_lps_mm - stack.positions_mm[k]
-    pixels = np.round(in_plane @ np.linalg.pinv(stack.steps_mm).T, INDEX_DECIMALS)
+    pixels = np.round(in_plane @ stack.to_pixels.T, INDEX_DECIMALS)
     least, most = pixels.min(axis=0), pixels.max(axis=0)
     border = np.array([stack.columns, stack.rows]) - 1 + BORDER_SLACK_PIXELS
     if (most < -BORDER_SLACK_PIXELS).any() or (least > border).any():

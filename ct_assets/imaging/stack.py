@@ -5,6 +5,7 @@ them. Does not: reading headers (`dicom`), deciding what may be converted (`dico
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,21 +32,26 @@ class SliceStack:
         """Slices, rows, columns."""
         return len(self.positions_mm), self.rows, self.columns
 
-    @property
+    @cached_property
     def normal(self) -> Floats:
         """Unit vector from slice to slice: row direction x column direction."""
         return np.cross(self.along_row, self.along_column)
 
-    @property
+    @cached_property
     def offsets_mm(self) -> Floats:
         """Place of each slice along the normal, from the first one."""
         return (self.positions_mm - self.positions_mm[0]) @ self.normal
 
-    @property
+    @cached_property
     def steps_mm(self) -> Floats:
         """(3, 2): the steps of i and of j."""
         between_rows, between_columns = self.pixel_spacing_mm
         return np.stack([self.along_row * between_columns, self.along_column * between_rows], axis=1)
+
+    @cached_property
+    def to_pixels(self) -> Floats:
+        """(2, 3): from a displacement in millimetres to columns and rows (i, j)."""
+        return np.asarray(np.linalg.pinv(self.steps_mm), dtype=np.float64)
 
     def corners(self) -> Floats:
         """Return where the headers put the four corner pixels of every slice, (slices, 4, 3)."""
