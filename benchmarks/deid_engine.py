@@ -34,6 +34,8 @@ KEY = SecretKey(bytes(range(32)))
 def make_slices(folder: Path, count: int) -> None:
     """512 x 512 slices of five patients with an ordinary header."""
     noise = np.random.default_rng(1)
+    row, column = np.mgrid[-256:256, -256:256]
+    body = (row**2 / 150**2 + column**2 / 220**2 < 1).astype(np.float64)
     for n in range(count):
         patient = n * 5 // count
         dataset = pydicom.Dataset()
@@ -57,7 +59,7 @@ def make_slices(folder: Path, count: int) -> None:
             "ImageOrientationPatient": ["1", "0", "0", "0", "1", "0"], "PixelSpacing": ["0.97", "0.97"],
             "Rows": 512, "Columns": 512, "BitsAllocated": 16, "BitsStored": 12, "HighBit": 11,
             "PixelRepresentation": 0, "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2",
-            "PixelData": noise.normal(1000, 40, (512, 512)).astype(np.uint16).tobytes(),
+            "PixelData": (1000 * body + noise.normal(24, 6, (512, 512))).clip(0).astype(np.uint16).tobytes(),
         }  # fmt: skip
         for keyword, value in values.items():
             setattr(dataset, keyword, value)
