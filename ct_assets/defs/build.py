@@ -16,6 +16,7 @@ from ct_assets.defs import (
     intake,
     jobs,
     neuro,
+    schemas,
     sensors,
     training,
     volumes,
@@ -33,7 +34,7 @@ def build_definitions(settings: Settings = SETTINGS) -> dg.Definitions:
     """Return the whole graph over the platform that `settings` describe."""
     return dg.Definitions(
         assets=dg.load_assets_from_modules(STAGES),
-        asset_checks=dg.load_asset_checks_from_modules(STAGES),
+        asset_checks=[*dg.load_asset_checks_from_modules(STAGES), *schemas.checks],
         jobs=[
             jobs.ingest_job,
             jobs.cohort_refresh_job,

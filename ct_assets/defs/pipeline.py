@@ -5,11 +5,12 @@ What an asset does, and what makes it stale, is decided elsewhere.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster_shared.error import SerializableErrorInfo
 
 from ct_assets import progress
 from ct_assets.defs import partitions, provenance
@@ -70,7 +71,7 @@ class Pipeline:
             self.instance.add_dynamic_partitions(partitions.BATCH, new)
         return found
 
-    def refresh(self, names: list[str], keys: list[str | None] | None = None) -> None:
+    def refresh(self, names: list[str], keys: Sequence[str | None] | None = None) -> None:
         """Materialize those of `names` that are stale, partition by partition, in the order of the graph.
 
         All of `names` have the same kind of partition. What stands behind a failed piece is left for the
@@ -121,6 +122,8 @@ class Pipeline:
             if event.asset_key
         ]
         self.outcome.made += [(name, key) for name in made]
+        if any(_is_interrupt(event.step_failure_data.error) for event in result.get_step_failure_events()):
+            raise KeyboardInterrupt
         if not result.success:
             self.outcome.cohort_failed |= key is None
             self.outcome.failed += [f"{names[0]}{where}: {line}" for line in self._failures(result)]
@@ -141,6 +144,16 @@ class Pipeline:
                 error = data.error.cause if data.error and data.error.cause else data.error
                 kind = error.cls_name if error else "failure"
                 yield f"unexpected {kind} in {event.step_key}; its run in the UI has the details"
+
+
+def _is_interrupt(error: SerializableErrorInfo | None) -> bool:
+    """Tell whether a step ended because somebody stopped the run; what was done until then is saved."""
+    names = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
+    while error is not None:
+        if error.cls_name in names:
+            return True
+        error = error.cause
+    return False
 
 
 def batch_assets() -> list[str]:

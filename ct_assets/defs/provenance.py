@@ -4,6 +4,8 @@ Belongs here: the digest of an asset's inputs (data versions upstream, settings,
 files), stored with each materialization. `ct-assets run` makes an asset again when the digest changed.
 """
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from ct_assets import files
@@ -51,7 +53,7 @@ def data_version(instance: dg.DagsterInstance, name: str, partition: str | None)
     return None if latest is None else (latest.tags or {}).get("dagster/data_version")
 
 
-def partition_keys(instance: dg.DagsterInstance, platform: Platform, name: str) -> list[str | None]:
+def partition_keys(instance: dg.DagsterInstance, platform: Platform, name: str) -> Sequence[str | None]:
     """Return every partition key that the asset has now; `[None]` for one over the whole cohort."""
     kind = GRAPH[name].partition
     if kind is None:
@@ -66,7 +68,7 @@ def partition_keys(instance: dg.DagsterInstance, platform: Platform, name: str) 
         return sorted(platform.settings.derived)
     folds = partitions.fold_names(platform.settings)
     if kind == "fold":
-        return list(folds)
+        return folds
     experiments = sorted(instance.get_dynamic_partitions(partitions.EXPERIMENT))
     return [partitions.join_key(experiment, fold) for experiment in experiments for fold in folds]
 

@@ -25,21 +25,32 @@ def write_table(path: Path, table: pl.DataFrame, schema: type[dy.Schema], *, mod
     Columns are put in the schema's order; an unknown, missing or mistyped column or a broken rule raises
     `TableError` naming table and columns. The same rows give the same bytes.
     """
+    ordered = validate(path.name, table, schema)
+    with files.atomic_path(path, mode=mode) as partial:
+        ordered.write_parquet(partial, compression="zstd")
+
+
+def validate(
+    name: str, table: pl.DataFrame, schema: type[dy.Schema], *, open_ended: bool = False
+) -> pl.DataFrame:
+    """Return `table` with the schema's columns in their order. Raises `TableError` as `write_table` does.
+
+    `open_ended` allows further columns, which are left out of the result.
+    """
     wanted = schema.column_names()
     missing, unknown = sorted(set(wanted) - set(table.columns)), sorted(set(table.columns) - set(wanted))
-    if missing or unknown:
-        raise TableError(f"{path.name} ({schema.__name__}): missing columns {missing}, unknown {unknown}")
+    if missing or (unknown and not open_ended):
+        raise TableError(f"{name} ({schema.__name__}): missing columns {missing}, unknown {unknown}")
     ordered = table.select(wanted)
-    for name, expected in dtypes(schema).items():
-        if ordered.schema[name] != expected:
+    for column, expected in dtypes(schema).items():
+        if ordered.schema[column] != expected:
             raise TableError(
-                f"{path.name} ({schema.__name__}): {name} is {ordered.schema[name]}, not {expected}"
+                f"{name} ({schema.__name__}): {column} is {ordered.schema[column]}, not {expected}"
             )
     _, failures = schema.filter(ordered)
     if len(failures):
-        raise TableError(f"{path.name} ({schema.__name__}): rows that break rules: {failures.counts()}")
-    with files.atomic_path(path, mode=mode) as partial:
-        ordered.write_parquet(partial, compression="zstd")
+        raise TableError(f"{name} ({schema.__name__}): rows that break rules: {failures.counts()}")
+    return ordered
 
 
 def read_table(path: Path, schema: type[dy.Schema]) -> pl.DataFrame:
