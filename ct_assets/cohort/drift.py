@@ -101,8 +101,10 @@ class DriftReport(Section):
         """Return the whole in one sentence."""
         if self.alarms:
             return " ".join(finding.verdict for finding in self.alarms)
-        possible = any(comparison.is_possible for comparison in self.comparisons)
-        return "Nothing found." if possible else "Too few patients to find anything."
+        able = [one for one in self.comparisons if one.is_possible and not one.note]
+        if able:
+            return "Nothing found."
+        return "Nothing found, but there are too few patients to find anything."
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""

@@ -24,6 +24,8 @@ Floats32 = npt.NDArray[np.float32]
 AIR_HU = -1000
 SAME = 1e-4
 """Differences below this part of a voxel over the whole volume are no difference."""
+NEAR = 1e-3
+"""Spacings that differ by less than this part are not worth resampling: the volume keeps its own."""
 HALF = 0.5
 TIE = 1e-5
 """Shares of a voxel that differ by less are equal."""
@@ -62,12 +64,13 @@ def axes_name(grid: Grid) -> str:
 
 
 def grid_at(grid: Grid, spacing_mm: tuple[float, float, float]) -> Grid:
-    """Return the grid of exactly this spacing (x, y, z) that covers the same extent, centred on it.
+    """Return the grid of this spacing (x, y, z) that covers the same extent, centred on it.
 
+    An axis whose spacing is within a thousandth of the wanted one keeps its own, so nothing is interpolated there.
     The number of voxels is rounded up, so the new extent is never smaller and every centre lies within.
     """
     old = np.asarray(grid.spacing_mm)
-    new = np.where(np.abs(np.asarray(spacing_mm) / old - 1) < SAME, old, spacing_mm)
+    new = np.where(np.abs(np.asarray(spacing_mm) / old - 1) < NEAR, old, spacing_mm)
     sizes = np.array(grid.shape[::-1])
     count = np.maximum(1, np.ceil(sizes * old / new - 1e-3)).astype(int)
     affine = np.eye(4)

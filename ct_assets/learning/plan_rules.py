@@ -39,7 +39,8 @@ def target_spacing(merged: Merged, settings: PlanSettings) -> Triple:
     if is_coarse and shape[worst] * ANISOTROPIC < shape[others].min():
         fine = np.percentile(merged.spacing_mm[:, worst], FINE_PERCENTILE)
         target[worst] = max(fine, target[others].max())
-    x, y, z = (round(float(size), 6) for size in target)
+    # To a micrometre: header noise beyond that would keep folds from sharing their volumes.
+    x, y, z = (round(float(size), 3) for size in target)
     return x, y, z
 
 

@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from ct_assets.imaging import crop, resample
 from ct_assets.imaging.volume import Grid, Volume
+from ct_assets.learning.fingerprint import BODY_HU, Histogram
 from ct_assets.learning.plan import Plan
-
-BODY_HU = -500
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,12 @@ class Prepared:
 
     def facts(self) -> dict[str, Any]:
         """Return what a store entry notes: the case's own statistics and its crop."""
-        array = self.image.array
-        body = array[array > BODY_HU]
-        counted = body if body.size else array.ravel()
+        everything = Histogram.of(self.image.array.astype(np.int16, copy=False))
+        body = everything.above(BODY_HU)
+        counted = body if body.total else everything
         return {
-            "mean_hu": round(float(counted.mean(dtype=np.float64)), 4),
-            "std_hu": round(max(1.0, float(counted.std(dtype=np.float64))), 4),
+            "mean_hu": round(counted.mean(), 4),
+            "std_hu": round(max(1.0, counted.std()), 4),
             "box_kji": [[side.start, side.stop] for side in self.box],
             "cropped_by": self.cropped_by,
         }

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct_assets import tables
@@ -29,8 +29,8 @@ def people(count: int, seed: int = 0, start: int = 0) -> pl.DataFrame:
     )[start:]
 
 
-def made(patients: pl.DataFrame, **settings: object) -> pl.DataFrame:
-    return splits.extend(None, patients, SplitSettings.model_validate(settings), NOW)
+def made(patients: pl.DataFrame, **chosen: object) -> pl.DataFrame:
+    return splits.extend(None, patients, SplitSettings.model_validate(chosen), NOW)
 
 
 def largest_deviation(ledger: pl.DataFrame, column: str) -> float:
@@ -85,6 +85,7 @@ class TestGrowth:
 
 
 class TestOrder:
+    @settings(deadline=None, max_examples=30)
     @given(st.permutations(range(25)))
     def test_the_order_of_the_rows_changes_nothing(self, order):
         assert made(people(25)[list(order)]).equals(made(people(25)))
@@ -197,10 +198,10 @@ class TestSites:
             made(people(60), scheme="leave_one_site_out", folds=5)
 
     def test_a_site_that_comes_later_trains_everywhere_and_validates_nowhere(self):
-        settings = SplitSettings(scheme="leave_one_site_out", folds=3, test_share=0)
-        ledger = splits.extend(None, people(60), settings, NOW)
+        chosen = SplitSettings(scheme="leave_one_site_out", folds=3, test_share=0)
+        ledger = splits.extend(None, people(60), chosen, NOW)
         late = pl.DataFrame({"patient_id": ["new"], "stage": ["I"], "site": ["Z"]})
-        row = splits.extend(ledger, late, settings, NOW).row(-1, named=True)
+        row = splits.extend(ledger, late, chosen, NOW).row(-1, named=True)
         assert (row["split"], row["fold"]) == ("train", None)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct_assets.errors import UsageError
@@ -54,6 +54,7 @@ def test_bands_are_stacked_as_channels():
     assert shown[:, 0].tolist() == [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
 def test_8_bits_keep_a_value_to_within_a_510th(values):
     unit = np.array(values)
