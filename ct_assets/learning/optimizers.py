@@ -20,7 +20,7 @@ class UntrainedParameterError(Exception):
 def freeze(module: nn.Module, patterns: Sequence[str]) -> list[str]:
     """Let only what no pattern matches be trained; return the names of frozen parameters.
 
-    Patterns are globs on parameter names (`backbone.*`). Everything else is made trainable again, so that
+    Patterns are globs on parameter names (`network.backbone.*`). Everything else is made trainable again, so that
     stages follow each other in any order. A pattern that matches nothing is a `UsageError`.
     """
     names = [name for name, _ in module.named_parameters()]

@@ -130,7 +130,7 @@ class TrainingStage(Section):
     epochs: int = Field(ge=1)
     """Epochs of this stage."""
     freeze: tuple[str, ...] = ()
-    """Modules kept as they are, by glob on their names (`backbone.*`); frozen BatchNorm stays in eval."""
+    """Modules kept as they are, by glob on their names (`network.backbone.*`); frozen BatchNorm stays in eval."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Peak learning rate of this stage."""
 

@@ -1,0 +1,97 @@
+"""What a training refuses before it begins, by name."""
+
+import polars as pl
+import pytest
+
+from ct_assets.errors import UsageError
+from ct_assets.learning import control
+from ct_assets.learning.control import TrainingPaused
+from ct_assets.learning.train import manifest_digest, train_fold
+from ct_assets_tests.learning import tiny
+
+CONFIG = tiny.config(stages=[{"epochs": 1}], steps_per_epoch=1)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return tiny.make(tmp_path_factory.mktemp("train"), patients=6, tests=0)
+
+
+def test_a_plan_of_other_training_patients_is_stale(cohort):
+    arguments = cohort.arguments()
+    fewer = arguments["volumes"].filter(pl.col("patient_id") != "patient-5")
+    with pytest.raises(UsageError, match=r"stale_plan: fold 0.*3 training patients.*2"):
+        train_fold(CONFIG, **arguments | {"volumes": fewer})
+
+
+def test_a_plan_of_another_fold_is_stale(cohort):
+    with pytest.raises(UsageError, match="stale_plan.*of fold 0, not of fold 1"):
+        train_fold(CONFIG, **cohort.arguments() | {"fold": "1"})
+
+
+class TestAnExperimentIsOneThing:
+    @pytest.fixture(scope="class", autouse=True)
+    def begun(self, cohort):
+        train_fold(CONFIG, **cohort.arguments(experiment="begun"))
+
+    def test_a_changed_manifest_is_refused(self, cohort):
+        changed = cohort.manifest.with_columns(stage=pl.lit("III"))
+        with pytest.raises(UsageError, match="manifest_changed: experiment begun"):
+            train_fold(CONFIG, **cohort.arguments("1", "begun") | {"manifest": changed})
+
+    def test_rows_in_another_order_and_clock_times_are_no_change(self, cohort):
+        shuffled = cohort.manifest.sample(fraction=1.0, shuffle=True, seed=1)
+        timed = shuffled.with_columns(made_at=pl.lit("2026-01-01"))
+        assert manifest_digest(timed) == manifest_digest(cohort.manifest)
+
+    def test_another_configuration_is_refused(self, cohort):
+        other = CONFIG.model_copy(update={"seed": 5})
+        with pytest.raises(UsageError, match="experiment_mismatch.*training configuration"):
+            train_fold(other, **cohort.arguments("1", "begun"))
+
+    def test_another_vocabulary_is_refused(self, cohort):
+        with pytest.raises(UsageError, match="experiment_mismatch.*vocabulary"):
+            train_fold(CONFIG, **cohort.arguments("1", "begun") | {"stages": ["I", "II"]})
+
+    def test_what_does_not_change_the_model_is_no_mismatch(self, cohort):
+        evaluation = CONFIG.evaluation.model_copy(update={"nsd_tolerance_mm": 1.0})
+        train_fold(CONFIG.model_copy(update={"evaluation": evaluation}), **cohort.arguments("0", "begun"))
+
+
+class TestRequestsFromOutside:
+    def test_a_request_of_an_earlier_run_does_not_pause_a_new_one(self, cohort):
+        control.request(cohort.layout.fold_model("fresh", "0"), "pause")
+        assert train_fold(CONFIG, **cohort.arguments(experiment="fresh")).status == "finished"
+
+    def test_a_request_file_pauses_and_is_answered_once(self, cohort, monkeypatch):
+        folder = cohort.layout.fold_model("asked", "0")
+        longer = CONFIG.model_copy(update={"steps_per_epoch": 4})
+        monkeypatch.setattr(control, "clear", _clear_then(lambda: control.request(folder, "pause")))
+        with pytest.raises(TrainingPaused, match="asked, fold 0"):
+            train_fold(longer, **cohort.arguments(experiment="asked"))
+        monkeypatch.undo()
+        control.clear(folder)
+        assert train_fold(longer, **cohort.arguments(experiment="asked")).status == "finished"
+
+
+def _clear_then(action):
+    """Clear a request as usual, and do something right after: a person asks while the training starts."""
+    clear = control.clear
+
+    def cleared(model_dir):
+        clear(model_dir)
+        action()
+
+    return cleared
+
+
+def test_patients_without_mask_or_stage_take_part(cohort, tmp_path):
+    part = tiny.make(tmp_path / "partial", patients=6, tests=0)
+    manifest = part.manifest.with_columns(
+        label=pl.when(pl.col("case_id") == "case_0004").then(None).otherwise(pl.col("label")),
+        stage=pl.when(pl.col("case_id") == "case_0003").then(None).otherwise(pl.col("stage")),
+    )
+    tiny.make_fold(part.layout, manifest, "0")
+    lacking = tiny.TinyCohort(part.layout, manifest)
+    result = train_fold(CONFIG, **lacking.arguments())
+    assert 0 <= result.metrics["dice"] <= 1
