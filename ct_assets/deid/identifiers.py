@@ -12,10 +12,13 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 
 import ahocorasick
+from pydicom._dicom_dict import DicomDictionary
 
 from ct_assets.deid.text import Span, fold, folded_with_places, harmless_words, is_harmless_word, spellings
+from ct_assets.reasons.deid import REASONS
 
 MIN_NAME_LETTERS = 4
 MIN_DIGITS = 5
@@ -68,10 +71,26 @@ class Identifiers:
             self.weak[owner] |= forms
 
 
+_STANDARD_UID = "1 2 840 10008 "
+"""The Standard's root as `fold` writes it."""
+
+
+@cache
+def _nobodys_words() -> frozenset[str]:
+    """Words that name nobody: harmless ones, those of DICOM's attributes, and those of our own pages.
+
+    A damaged file can bring any of them where a name is expected; searched everywhere they would hold back
+    every object and every page.
+    """
+    told = " ".join(text for row in REASONS for text in row)
+    attributes = " ".join(f"{entry[2]} {entry[4]}" for entry in DicomDictionary.values())
+    return harmless_words() | frozenset(fold(f"{told} {attributes} before after digest").split())
+
+
 def is_strong(form: str) -> bool:
     """Whether a folded identifier identifies wherever it stands."""
     words = form.split()
-    if not words or all(word in harmless_words() for word in words):
+    if form.startswith(_STANDARD_UID) or all(word in _nobodys_words() for word in words):
         return False
     digits = sum(character.isdigit() for character in form)
     letters = sum(character.isalpha() for character in form)
