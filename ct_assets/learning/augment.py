@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.transforms import (
-    Compose,
-    RandAffined,
-    RandAxisFlipd,
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.compose import Compose
+from monai.transforms.intensity.dictionary import (
     RandGaussianNoised,
     RandGaussianSmoothd,
     RandScaleIntensityd,
     RandShiftIntensityd,
 )
+from monai.transforms.spatial.dictionary import RandAffined, RandAxisFlipd
 
 from ct_assets.learning.plan import Plan
 

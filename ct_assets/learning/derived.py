@@ -197,7 +197,7 @@ def _summary(
     inside = set(part["patient_id"])
     compared = drift.assess_subset(training, header_factors, inside, DriftSettings(seed=chosen.seed))
     shares = {"set": _shares(part), "whole": _shares(training)}
-    content = {
+    content: dict[str, Any] = {
         "name": name,
         "settings": chosen.model_dump(mode="json"),
         "patients": len(inside),

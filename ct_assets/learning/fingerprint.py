@@ -203,8 +203,8 @@ def check(manifest: pl.DataFrame, root: Path, store_dir: Path, workers: int) -> 
     unread = [case for case in cases if known[case.case_id] is None]
     with progress.track("fingerprints", len(unread)) as advance:
         fewer = min(workers, len(unread))
-        for one in parallel.map_ordered(partial(_checked, store_dir=store_dir), unread, workers=fewer):
-            known[one.case.case_id] = one
+        for made in parallel.map_ordered(partial(_checked, store_dir=store_dir), unread, workers=fewer):
+            known[made.case.case_id] = made
             advance(1)
     return [one for case in cases if (one := known[case.case_id]) is not None]
 
@@ -501,7 +501,7 @@ def _parts(inside: npt.NDArray[np.uint8]) -> int:
 def _pixel_digest(array: npt.NDArray[np.int16]) -> str:
     hasher = xxhash.xxh3_128(str(array.shape).encode())
     for plane in array:
-        hasher.update(np.ascontiguousarray(plane))
+        hasher.update(np.ascontiguousarray(plane).data)
     return hasher.hexdigest()
 
 
