@@ -343,8 +343,16 @@ def _encoded(value: str) -> set[bytes]:
 
 
 def _texts(dataset: Dataset) -> Iterator[str]:
-    for element in dataset.iterall():
-        if element.VR not in ("SQ", "OB", "OW", "UN", "OF", "OD", "OL", "OV"):
+    """Yield all text as decoded; what cannot be decoded is left to the search among the bytes."""
+    for tag in list(dataset.keys()):
+        try:
+            element = dataset[tag]
+        except Exception:
+            continue
+        if element.VR == "SQ":
+            for item in element.value or ():
+                yield from _texts(item)
+        elif element.VR not in ("OB", "OW", "UN", "OF", "OD", "OL", "OV"):
             yield answers.as_text(element)
 
 
