@@ -7,7 +7,6 @@ Memory follows the tables of the batch (a few hundred bytes a file) and the file
 of more than a few instances.
 """
 
-import hashlib
 import os
 import shutil
 import stat
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import orjson
 import polars as pl
+from blake3 import blake3
 
 from ct_assets import files, parallel, progress, tables
 from ct_assets.deid import clinic, dicomfile, dispositions, method, page, review, table, uid_graph, values
@@ -75,8 +75,8 @@ class Outcome:
     pixels_before: str | None = None
     pixels_after: str | None = None
     fates: bytes = b""
-    released_sha256: str | None = None
-    """Of the released file's bytes: what `verify` holds the store against."""
+    released_blake3: str | None = None
+    """BLAKE3 of the released file's bytes: what `verify` holds the store against."""
 
 
 @dataclass
@@ -360,14 +360,14 @@ def _release(worker: _Worker, outcome: Outcome, result: TaskResult) -> None:
     outcome.path = f"{planned.patient}/{planned.study}/{planned.series}/{planned.instance}.dcm"
     target = worker.output_dir / outcome.path
     target.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
+    digest = blake3()
     with target.open("wb") as opened:
         for chunk in dicomfile.file_bytes(
             done.chunks, planned.facts.sop_class, planned.instance, source.transfer_syntax
         ):
             opened.write(chunk)
             digest.update(chunk)
-    outcome.released_sha256 = digest.hexdigest()
+    outcome.released_blake3 = digest.hexdigest()
 
 
 def _collect_cell(worker: _Worker, source: dicomfile.Source, planned: Planned, facts: PageFacts) -> None:
@@ -442,7 +442,7 @@ def _audit_line(outcome: Outcome) -> bytes:
             "warnings": list(outcome.warnings),
             "pixel_digest_before": outcome.pixels_before,
             "pixel_digest_after": outcome.pixels_after,
-            "released_sha256": outcome.released_sha256,
+            "released_blake3": outcome.released_blake3,
             "table": f"PS3.15 {table.load().edition}",
         }
     )

@@ -13,7 +13,28 @@ from importlib import resources
 Span = tuple[int, int]
 
 _WORDS_THAT_LEAD_ON = frozenset(
-    "of by for from at to with and or the a an in on per von dem der mit de".split()
+    [
+        "of",
+        "by",
+        "for",
+        "from",
+        "at",
+        "to",
+        "with",
+        "and",
+        "or",
+        "the",
+        "a",
+        "an",
+        "in",
+        "on",
+        "per",
+        "von",
+        "dem",
+        "der",
+        "mit",
+        "de",
+    ]
 )
 
 _LETTERS_THAT_DO_NOT_DECOMPOSE = {

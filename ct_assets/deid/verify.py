@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 import orjson
+from blake3 import blake3
 
-from ct_assets import files, parallel, progress
+from ct_assets import parallel, progress
 from ct_assets.layout import Layout
 
 FaultKind = Literal["altered", "missing", "not in the audit"]
@@ -35,7 +36,7 @@ class Verified:
 
 
 def verify_store(layout: Layout, workers: int = 1) -> Verified:
-    """Read every released file of every batch and compare its SHA-256 with the audit's."""
+    """Read every released file of every batch and compare its BLAKE3 digest with the audit's."""
     faults: list[Fault] = []
     count = 0
     for audit in sorted((layout.root / "audits/deid").glob("*/deid_audit.jsonl")):
@@ -46,9 +47,7 @@ def verify_store(layout: Layout, workers: int = 1) -> Verified:
         there = sorted(found & expected.keys())
         count += len(there)
         with progress.track(f"verifying {batch}", len(there)) as advance:
-            digests = parallel.map_ordered(
-                files.sha256_file, [folder / path for path in there], workers=workers
-            )
+            digests = parallel.map_ordered(_blake3_of, [folder / path for path in there], workers=workers)
             for path, digest in zip(there, digests, strict=True):
                 if digest != expected[path]:
                     faults.append(Fault(batch, path, "altered"))
@@ -56,6 +55,10 @@ def verify_store(layout: Layout, workers: int = 1) -> Verified:
         faults += [Fault(batch, path, "missing") for path in expected.keys() - found]
         faults += [Fault(batch, path, "not in the audit") for path in found - expected.keys()]
     return Verified(count, tuple(sorted(faults)))
+
+
+def _blake3_of(path: Path) -> str:
+    return blake3(path.read_bytes()).hexdigest()
 
 
 def _expected(audit: Path) -> dict[str, str]:
@@ -71,5 +74,5 @@ def _expected(audit: Path) -> dict[str, str]:
                     "new_series_instance_uid",
                     "new_sop_instance_uid",
                 )
-                expected["/".join(row[level] for level in levels) + ".dcm"] = row["released_sha256"]
+                expected["/".join(row[level] for level in levels) + ".dcm"] = row["released_blake3"]
     return expected

@@ -1,9 +1,9 @@
 """The store against the audit: an altered, a missing and an added file are each found."""
 
-import hashlib
 import json
 
 import pytest
+from blake3 import blake3
 
 from ct_assets.deid.verify import Fault, verify_store
 from ct_assets.layout import Layout
@@ -26,7 +26,7 @@ def layout(tmp_path):
                 "new_study_instance_uid": "1.2",
                 "new_series_instance_uid": "1.2.3",
                 "new_sop_instance_uid": f"1.2.3.{number}",
-                "released_sha256": hashlib.sha256(content).hexdigest(),
+                "released_blake3": blake3(content).hexdigest(),
             }
         )
     lines.append({"disposition": "quarantined"})
