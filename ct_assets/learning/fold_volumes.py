@@ -25,7 +25,7 @@ from ct_assets.learning import fingerprint, prepare
 from ct_assets.learning.fingerprint import Case, Checked
 from ct_assets.learning.plan import Plan, training_rows, validation_rows
 from ct_assets.tables import frame, read_table
-from ct_assets.tables.folds import FoldVolumes
+from ct_assets.tables.folds import FinalSet, FoldVolumes
 
 CODE_VERSION = 1
 """Raised when the same files and plan would give other voxels."""
@@ -150,13 +150,16 @@ def _foreground(labels: npt.NDArray[Any]) -> dict[str, Any]:
 
 
 def named_keys(folders: Iterable[Path]) -> set[str]:
-    """Return the store keys that the `volumes.parquet` of these folders name."""
+    """Return the store keys that the tables in these folders name: a fold's volumes, a final set's manifest."""
     named: set[str] = set()
     for folder in folders:
-        path = folder / "volumes.parquet"
-        if path.exists():
-            table = read_table(path, FoldVolumes)
-            named |= set(table["image_key"]) | set(table["label_key"].drop_nulls())
+        for path, schema in (
+            (folder / "volumes.parquet", FoldVolumes),
+            (folder / "manifest.parquet", FinalSet),
+        ):
+            if path.exists():
+                table = read_table(path, schema)
+                named |= set(table["image_key"]) | set(table["label_key"].drop_nulls())
     return named
 
 
