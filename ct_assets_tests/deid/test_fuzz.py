@@ -9,6 +9,7 @@ import polars as pl
 import pydicom
 import pytest
 
+from ct_assets.errors import SafetyError
 from ct_assets_tests.deid import mutations
 from ct_assets_tests.deid.corpus import objects, pictures
 from ct_assets_tests.deid.corpus.objects import Uids
@@ -31,21 +32,27 @@ def seeds_of_one_patient(seed: int) -> tuple[Person, list[bytes]]:
     return person, [thing.content() for thing in (*slices, seg, capture)]
 
 
-def fuzz(
-    folder: Path, person: Person, contents: list[bytes], *, seed: int, count: int, whole: bool = True
-) -> Run:
-    """De-identify damaged files beside the whole ones, and hold the three promises."""
+def fuzz(folder: Path, person: Person, contents: list[bytes], *, seed: int, count: int) -> Run | None:
+    """De-identify damaged files beside whole ones and hold the three promises.
+
+    A damaged file can bring what only the leak scan sees, a UID where a class is expected, say: then the
+    whole batch is held back, nothing is released, and None is returned.
+    """
     dice = random.Random(seed)
-    source = folder / "input"
+    source, output = folder / "input", folder / "output"
     source.mkdir(parents=True)
-    for number, content in enumerate(contents if whole else ()):
+    for number, content in enumerate(contents):
         (source / f"whole_{number}").write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for number in range(count):
             content = mutations.mutated(under_a_uid_of_its_own(dice.choice(contents), number), dice, person)
             (source / f"damaged_{number:05d}").write_bytes(content)
-        ran = run(source, folder / "output", workers=1)
+        try:
+            ran = run(source, output, workers=1)
+        except SafetyError:
+            assert not list(output.rglob("*.dcm"))
+            return None
         assert_nothing_lost(ran)
         assert_nothing_leaked(ran, person)
     return ran
@@ -84,7 +91,8 @@ def assert_nothing_leaked(ran: Run, person: Person) -> None:
 def test_a_sample_of_damaged_files(tmp_path):
     person, contents = seeds_of_one_patient(1)
     ran = fuzz(tmp_path, person, contents, seed=1, count=120)
-    assert ran.summary.released > 5
+    assert ran is not None
+    assert ran.summary.released > 20
 
 
 @pytest.mark.parametrize("damage", mutations.DAMAGES, ids=lambda damage: damage.__name__)
