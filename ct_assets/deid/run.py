@@ -3,7 +3,7 @@
 Belongs here: the order of the work and what is written. Does not: any decision about an element (`engine`),
 a file (`dispositions`) or its pixels (`burned_in`).
 
-Memory follows the tables of the batch (a few hundred bytes a file) and the files under way, never the pixels
+Memory follows the tables of the batch (about 10 kB a file) and the files under way, never the pixels
 of more than a few instances.
 """
 
