@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ct_assets.deid.run import list_files
+from ct_assets.deid.listing import list_files
 from ct_assets.layout import DeidPaths
 
 

@@ -9,7 +9,6 @@ of more than a few instances.
 
 import os
 import shutil
-import stat
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +20,18 @@ import polars as pl
 from blake3 import blake3
 
 from ct_assets import files, parallel, progress, tables
-from ct_assets.deid import clinic, dicomfile, dispositions, method, page, review, table, uid_graph, values
+from ct_assets.deid import (
+    clinic,
+    dicomfile,
+    dispositions,
+    listing,
+    method,
+    page,
+    review,
+    table,
+    uid_graph,
+    values,
+)
 from ct_assets.deid.dispositions import QUARANTINED, REJECTED, RELEASED, Planned
 from ct_assets.deid.engine import Engine, Person
 from ct_assets.deid.gather import FileFacts, Gathered, facts_of, joined
@@ -32,7 +42,7 @@ from ct_assets.deid.page import PageFacts
 from ct_assets.deid.pseudonyms import normalise_patient_id, pseudonym
 from ct_assets.deid.staging import Staging
 from ct_assets.errors import SafetyError, UsageError
-from ct_assets.layout import MARKER_NAME, DeidPaths
+from ct_assets.layout import DeidPaths
 from ct_assets.settings.deid import DeidProfile
 from ct_assets.tables.deid import Files, PatientMap, UidMap
 
@@ -174,7 +184,7 @@ def _check_folders(input_dir: Path, paths: DeidPaths) -> None:
 
 
 def _gather(input_dir: Path, workers: int) -> tuple[list[FileFacts], Gathered]:
-    found, refused = _walk(input_dir)
+    found, refused = listing.walk(input_dir)
     everything = Gathered()
     facts: list[FileFacts] = [FileFacts(path, None, code) for path, code in refused]
     tasks = [(input_dir, found[start : start + FILES_A_TASK]) for start in range(0, len(found), FILES_A_TASK)]
@@ -187,48 +197,6 @@ def _gather(input_dir: Path, workers: int) -> tuple[list[FileFacts], Gathered]:
                 everything.uids[uid] = seen if known is None else joined(known, seen)
             advance(len(part.files))
     return facts, everything
-
-
-def list_files(input_dir: Path) -> list[str]:
-    """Return everything below a folder that must have a disposition, as `files.parquet` writes it."""
-    found, refused = _walk(input_dir)
-    return sorted(written(path) for path in (*found, *(path for path, _ in refused)))
-
-
-def written(path: str) -> str:
-    """Return a path as tables hold it: bytes of a name that are no UTF-8 as `\\udcNN` escapes."""
-    return path.encode("utf-8", "backslashreplace").decode()
-
-
-def _walk(input_dir: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the files below a folder in order, and what is there beside files, with its reason code."""
-    found: list[str] = []
-    refused: list[tuple[str, str]] = []
-    folders = [input_dir]
-    while folders:
-        folder = folders.pop()
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError:
-            refused.append((_relative(folder, input_dir), "unreadable_file"))
-            continue
-        for entry in entries:
-            path = Path(entry.path)
-            relative = _relative(path, input_dir)
-            if entry.is_symlink():
-                refused.append((relative, "symbolic_link"))
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append(path)
-            elif not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
-                refused.append((relative, "not_a_file"))
-            elif relative != MARKER_NAME:
-                found.append(relative)
-    return sorted(found), sorted(refused)
-
-
-def _relative(path: Path, root: Path) -> str:
-    """Return the path below `root`; bytes of a name that are no UTF-8 stand as `\\xNN`."""
-    return path.relative_to(root).as_posix()
 
 
 def _gather_task(task: tuple[Path, list[str]]) -> Gathered:
@@ -452,7 +420,7 @@ def _audit_line(outcome: Outcome) -> bytes:
 def _write_tables(staged: DeidPaths, outcomes: list[Outcome], uid_map: pl.DataFrame) -> None:
     rows = [
         {
-            "path": written(one.planned.facts.path),
+            "path": listing.written(one.planned.facts.path),
             "sha256": one.planned.facts.sha256,
             "disposition": one.planned.disposition,
             "reasons": list(one.planned.reasons),
