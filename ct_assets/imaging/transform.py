@@ -70,7 +70,7 @@ class AffineTransform:
 
     def inverse(self) -> "AffineTransform":
         """Return the transform back."""
-        return AffineTransform(np.linalg.inv(self.matrix))
+        return AffineTransform(np.linalg.inv(self.matrix).astype(np.float64))
 
     def points(self, points_lps: npt.ArrayLike) -> Floats:
         """Return where points (..., 3) go."""
@@ -95,7 +95,8 @@ class AffineTransform:
         """
         k, j, i = np.meshgrid(*(np.arange(size) for size in onto.shape), indexing="ij")
         came_from = self.inverse().points(onto.world(np.stack([i, j, k], axis=-1)))
-        inside = ((came_from >= box.low_mm) & (came_from <= box.high_mm)).all(axis=-1)
+        within = (came_from >= box.low_mm) & (came_from <= box.high_mm)
+        inside: npt.NDArray[np.bool_] = np.logical_and.reduce(within, axis=-1)
         return Box.of_mask(Volume(inside, onto))
 
     def _moved(self, volume: Volume) -> Volume:
