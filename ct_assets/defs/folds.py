@@ -8,7 +8,6 @@ from ct_assets.defs.graph import asset_arguments
 from ct_assets.defs.platform import Platform
 from ct_assets.defs.stage import Recorder, link, running, table_metadata
 
-
 PARTITION_NAME_TAG = "dagster/partition"
 
 
