@@ -42,6 +42,7 @@ lint: install
 # take whichever build of torch the machine offers.
 lock:
 	printf '%s\n' "opencv-python; sys_platform == 'never'" > .lock-overrides.txt
+	sed -i '/^torch==/d' requirements.lock services.lock
 	uv pip compile --quiet --python-version 3.11 --no-header --no-annotate --override .lock-overrides.txt --extra dev pyproject.toml --output-file requirements.lock
 	uv pip compile --quiet --python-version 3.11 --no-header --no-annotate --override .lock-overrides.txt --all-extras --constraint requirements.lock pyproject.toml --output-file services.lock
 	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' requirements.lock services.lock
