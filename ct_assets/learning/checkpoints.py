@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
@@ -22,6 +23,7 @@ from ct_assets.errors import UsageError
 
 LAST_NAME = "last.ckpt"
 WEIGHTS_NAME = "best.safetensors"
+METADATA_KEY = "ct_assets"
 FORMAT = 1
 
 
@@ -61,7 +63,9 @@ def link(source: Path, target: Path) -> None:
 def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -> str:
     """Write weights as safetensors, atomically, and return the file's SHA-256."""
     plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    files.write_bytes(path, to_safetensors(plain, metadata=metadata))
+    # One entry: the format's writer puts several in random order, and equal weights shall be equal bytes.
+    described = orjson.dumps(metadata, option=orjson.OPT_SORT_KEYS).decode()
+    files.write_bytes(path, to_safetensors(plain, metadata={METADATA_KEY: described}))
     return files.sha256_file(path)
 
 
@@ -69,7 +73,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read weights and metadata of a safetensors file. Raises `UsageError` where it is none."""
     try:
         with safe_open(path, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+            described = (opened.metadata() or {}).get(METADATA_KEY, "{}")
+            return {name: opened.get_tensor(name) for name in opened.keys()}, orjson.loads(described)  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path}: is no readable safetensors file ({type(error).__name__})") from None
 

@@ -48,6 +48,7 @@ class SwinUnetrBody(SwinUNETR):
             depths=settings.depths,
             num_heads=settings.num_heads,
             feature_size=settings.feature_size,
+            window_size=settings.window_size,
             norm_name=_norm(settings.norm),
             drop_rate=settings.dropout,
             dropout_path_rate=settings.drop_path,

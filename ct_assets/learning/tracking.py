@@ -5,6 +5,7 @@ the training's folder; a thread sends the lines in order and notes how many arri
 is away costs nothing: the rest is sent when it is back, or by the next launch.
 """
 
+import math
 import os
 import threading
 import time
@@ -130,7 +131,8 @@ class RunTracker(Tracker):
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
         """Tell metrics at a step."""
-        self._tell("metrics", {"values": dict(values), "step": step, "at_ms": int(time.time() * 1000)})
+        finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        self._tell("metrics", {"values": finite, "step": step, "at_ms": int(time.time() * 1000)})
 
     def dataset(self, name: str, digest: str, source: str, context: str) -> None:
         """Tell a data set that went in, by name and digest (MLflow keeps 36 characters of it)."""
@@ -157,15 +159,11 @@ class RunTracker(Tracker):
     # The sender
 
     def _tell(self, kind: str, content: Mapping[str, object]) -> None:
-        event = (
-            {"kind": kind, **content}
-            if kind != "params" and kind != "tags"
-            else {"kind": kind, "values": content}
-        )
+        event = {"kind": kind, **content}
         with self._changed:
             if self._closing:
                 return
-            self._events.append(dict(event))
+            self._events.append(event)
             self._file.write(orjson.dumps(event) + b"\n")
             self._file.flush()
             self._changed.notify()
@@ -182,6 +180,11 @@ class RunTracker(Tracker):
                 self._send(event)
                 self._failures = 0
             except Exception as error:
+                if _is_refused(error):
+                    progress.say(f"tracking: the server refuses {event['kind']} of {self.name.run}; left out")
+                    with self._changed:
+                        self._sent += 1
+                    continue
                 self._failures += 1
                 if self._failures == 1:
                     progress.say(
@@ -209,9 +212,9 @@ class RunTracker(Tracker):
         elif kind == "tags":
             self._client.log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in event["values"].items()])
         elif kind == "metrics":
-            finite = {k: v for k, v in event["values"].items() if v == v and abs(v) != float("inf")}
             at, step = event["at_ms"], event["step"]
-            self._client.log_batch(self.run_id, metrics=[Metric(k, v, at, step) for k, v in finite.items()])
+            metrics = [Metric(k, v, at, step) for k, v in event["values"].items()]
+            self._client.log_batch(self.run_id, metrics=metrics)
         elif kind == "dataset":
             dataset = Dataset(
                 event["name"], event["digest"], "local", orjson.dumps({"uri": event["source"]}).decode()
@@ -252,6 +255,12 @@ class RunTracker(Tracker):
                 values |= _gpu_metrics()
             self.metrics(values, step=sample)
             sample += 1
+
+
+def _is_refused(error: Exception) -> bool:
+    """Tell whether the server was there and would not take it: then it never will."""
+    code = getattr(error, "error_code", "")
+    return code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 
 
 def _gpu_metrics() -> dict[str, float]:

@@ -266,7 +266,9 @@ class Trainer:
         frozen = optimizers.freeze(module, stage.freeze)
         module.to(self.fabric.device)
         rate = stage.learning_rate or self.config.optimizer.learning_rate
-        optimizer = optimizers.build(module, self.config.optimizer, rate)
+        optimizer = optimizers.build(
+            module, self.config.optimizer, rate, fused=self.config.precision != "16-mixed"
+        )
         self._module, self._optimizer = self.fabric.setup(module, optimizer)
         if self.config.ema_decay is not None and self.average is None:
             self.average = optimizers.MovingAverage(module, self.config.ema_decay)

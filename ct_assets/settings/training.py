@@ -28,6 +28,8 @@ class SwinUnetrSettings(Section):
     """Transformer blocks in each of the four levels."""
     num_heads: tuple[int, int, int, int] = (3, 6, 12, 24)
     """Attention heads in each level; each divides the channels of its level."""
+    window_size: int = Field(default=7, ge=2)
+    """Side of the attention windows in tokens; the published weights have 7."""
     norm: Literal["instance", "group", "batch"] = "instance"
     """Normalisation in the convolutional part; instance needs a bottleneck of more than one voxel."""
     use_v2: bool = False
