@@ -77,6 +77,7 @@ def splits(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platfor
     """The append-only ledger: who is tested, which fold validates whom; nobody ever moves."""
     from ct_assets.cohort.manifest import patients_to_split
     from ct_assets.cohort.splits import extend
+    from ct_assets.cohort.splits_given import from_file
     from ct_assets.tables.cohort import Eligibility, Labels, SplitLedger
 
     recorder = Recorder(context, platform)
@@ -85,7 +86,11 @@ def splits(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platfor
         eligible = tables.read_table(layout.eligibility, Eligibility)
         ledger = tables.read_table(layout.splits, SplitLedger) if layout.splits.exists() else None
         patients = patients_to_split(eligible, tables.read_table(layout.labels, Labels))
-        extended = extend(ledger, patients, platform.settings.splits, datetime.now(UTC))
+        chosen, now = platform.settings.splits, datetime.now(UTC)
+        if chosen.given is None:
+            extended = extend(ledger, patients, chosen, now)
+        else:
+            extended = from_file(chosen.given, _with_case_ids(patients, layout), chosen, now, ledger)
         if ledger is None or extended.height > ledger.height:
             tables.write_table(layout.splits, extended, SplitLedger)
     before = 0 if ledger is None else ledger.height
@@ -237,6 +242,17 @@ def read_patient_maps(layout: Layout) -> pl.DataFrame:
     maps = [tables.read_table(path, PatientMap) for path in found]
     joined = pl.concat(maps).unique(maintain_order=True) if maps else tables.frame([], PatientMap)
     return joined.sort(["new_patient_id", "old_patient_id"])
+
+
+def _with_case_ids(patients: pl.DataFrame, layout: Layout) -> pl.DataFrame:
+    """Return the patients with the case numbers that they have; who has none yet goes by the pseudonym."""
+    from ct_assets.tables.cohort import CaseNumbers
+
+    if not layout.case_numbers.exists():
+        return patients.with_columns(case_id=pl.col("patient_id"))
+    numbers = tables.read_table(layout.case_numbers, CaseNumbers).select("patient_id", "case_id")
+    joined = patients.join(numbers, on="patient_id", how="left")
+    return joined.with_columns(pl.col("case_id").fill_null(pl.col("patient_id")))
 
 
 def _by_code(table: pl.DataFrame, column: str) -> dict[str, int]:

@@ -3,11 +3,11 @@
 import dagster as dg
 
 from ct_assets import files
-from ct_assets.defs.folds import read_manifest
+from ct_assets.defs.folds import read_header_factors, read_manifest
 from ct_assets.defs.graph import TRAINING_POOL, asset_arguments
 from ct_assets.defs.platform import Platform
 from ct_assets.defs.stage import Recorder, link, running
-from ct_assets.defs.training import settle_experiment
+from ct_assets.defs.training import experiment_manifest, settle_experiment
 
 
 @dg.asset(**asset_arguments("cv_report"))
@@ -20,10 +20,11 @@ def cv_report(
     layout, experiment = platform.layout, context.partition_key
     recorder = Recorder(context, platform)
     with running(context):
+        training = settle_experiment(platform, experiment, None)
         result = report(
-            settle_experiment(platform, experiment, None),
+            training,
             experiment=experiment,
-            manifest=read_manifest(platform),
+            manifest=experiment_manifest(platform, training),
             layout=layout,
             stages=platform.settings.labels.stages,
         )
@@ -51,7 +52,13 @@ def final_train_set(
     with running(context):
         manifest = read_manifest(platform)
         plan = build_plan(
-            manifest, FINAL, layout.root, layout.store, platform.settings, workers=platform.workers
+            manifest,
+            FINAL,
+            layout.root,
+            layout.store,
+            platform.settings,
+            workers=platform.workers,
+            header_factors=read_header_factors(platform, manifest),
         )
         table = build_train(
             manifest, plan, layout.root, layout.final_train, layout.store, workers=platform.workers
@@ -100,10 +107,11 @@ def final_model(
     layout, experiment = platform.layout, context.partition_key
     recorder = Recorder(context, platform)
     with running(context):
+        training = settle_experiment(platform, experiment, None)
         model = build(
-            settle_experiment(platform, experiment, None),
+            training,
             experiment=experiment,
-            manifest=read_manifest(platform),
+            manifest=experiment_manifest(platform, training),
             layout=layout,
             stages=platform.settings.labels.stages,
             tracking_uri=platform.tracking_uri,
@@ -138,10 +146,11 @@ def test_report(
     layout, experiment = platform.layout, context.partition_key
     recorder = Recorder(context, platform)
     with running(context):
+        training = settle_experiment(platform, experiment, None)
         result = report(
-            settle_experiment(platform, experiment, None),
+            training,
             experiment=experiment,
-            manifest=read_manifest(platform),
+            manifest=experiment_manifest(platform, training),
             layout=layout,
             stages=platform.settings.labels.stages,
             force=config.force,

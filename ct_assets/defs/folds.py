@@ -18,6 +18,15 @@ def read_manifest(platform: Platform) -> pl.DataFrame:
     return tables.read_table(platform.layout.cohort_manifest, CohortManifest)
 
 
+def read_header_factors(platform: Platform, manifest: pl.DataFrame) -> pl.DataFrame:
+    """Return the header factors of each case's CT series: a row a case."""
+    from ct_assets.cohort.drift import header_factors
+    from ct_assets.tables.audits import SeriesAudit
+
+    series = tables.read_table(platform.layout.ct_prepro_dir / "series.parquet", SeriesAudit)
+    return header_factors(manifest, series)
+
+
 @dg.asset(**asset_arguments("fold_plan"))
 def fold_plan(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
@@ -28,13 +37,15 @@ def fold_plan(
     recorder = Recorder(context, platform)
     layout, fold = platform.layout, context.partition_key
     with running(context):
+        manifest = read_manifest(platform)
         plan = build_plan(
-            read_manifest(platform),
+            manifest,
             fold,
             layout.root,
             layout.store,
             platform.settings,
             workers=platform.workers,
+            header_factors=read_header_factors(platform, manifest),
         )
         plan.save(layout.plan(fold))
     return recorder.result(
@@ -75,7 +86,15 @@ def plan_knows_training_patients_only(
     differing = []
     for fold in folds:
         training = manifest.filter((pl.col("split") == "train") & (pl.col("fold").cast(pl.String) != fold))
-        again = build_plan(training, fold, layout.root, layout.store, platform.settings, workers=1)
+        again = build_plan(
+            training,
+            fold,
+            layout.root,
+            layout.store,
+            platform.settings,
+            workers=1,
+            header_factors=read_header_factors(platform, training),
+        )
         if again.digest != Plan.load(layout.plan(fold)).digest:
             differing.append(fold)
     return dg.AssetCheckResult(passed=not differing, metadata={"folds": folds, "differing": differing})
@@ -114,16 +133,25 @@ def split_drift(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """Whether this fold's parts differ, and whether headers alone tell the stage: one plain verdict a finding."""
-    from ct_assets.cohort.drift import assess, header_factors
+    from ct_assets.cohort.drift import assess
+    from ct_assets.learning import fingerprint
+    from ct_assets.learning.preprocess import image_factors
     from ct_assets.reports.drift import write
-    from ct_assets.tables.audits import SeriesAudit
 
     recorder = Recorder(context, platform)
     layout, fold = platform.layout, context.partition_key
     with running(context):
         manifest = read_manifest(platform)
-        series = tables.read_table(layout.ct_prepro_dir / "series.parquet", SeriesAudit)
-        report = assess(manifest, header_factors(manifest, series), fold, platform.settings.drift)
+        # Voxels of training patients only: over the test set, drift looks at headers.
+        training = manifest.filter(pl.col("split") == "train")
+        checked = fingerprint.check(training, layout.root, layout.store, platform.workers)
+        report = assess(
+            manifest,
+            read_header_factors(platform, manifest),
+            fold,
+            platform.settings.drift,
+            image_factors=image_factors(checked)[1],
+        )
         files.write_json(layout.fold(fold) / "drift.json", report.to_json())
         page = write(report, layout.reports / "drift" / fold)
     return recorder.result(
@@ -156,14 +184,16 @@ def derived_set(
     recorder = Recorder(context, platform)
     layout, name = platform.layout, context.partition_key
     with running(context):
+        manifest = read_manifest(platform)
         summary = build(
             name,
             platform.settings,
-            read_manifest(platform),
+            manifest,
             layout.root,
             layout.derived(name),
             layout.store,
             workers=platform.workers,
+            header_factors=read_header_factors(platform, manifest),
         )
     return recorder.result(
         "derived_set",

@@ -58,6 +58,21 @@ def _query(platform: Platform, _: str | None) -> Any:
     return files.sha256_file(query) if query.is_file() else None
 
 
+def _given_folds(platform: Platform, _: str | None) -> Any:
+    given = platform.settings.splits.given
+    return files.sha256_file(given) if given is not None and given.is_file() else None
+
+
+def _plan_overrides(platform: Platform, _: str | None) -> Any:
+    overrides = platform.settings.plan.overrides
+    return files.sha256_file(overrides) if overrides is not None and overrides.is_file() else None
+
+
+def _training_configuration(platform: Platform, key: str | None) -> Any:
+    record = platform.layout.experiment(str(key).split("|")[0]) / "configuration.json"
+    return files.sha256_file(record) if record.is_file() else None
+
+
 def _derived(platform: Platform, name: str | None) -> Any:
     return platform.settings.derived[str(name)].model_dump(mode="json")
 
@@ -92,7 +107,7 @@ GRAPH: dict[str, Node] = {
     "eligibility": Node(
         "cohort", None, ("labels", "ct_prepro_audit"), ("eligibility",), _query, frozenset({"sql", "duckdb"})
     ),
-    "splits": Node("cohort", None, ("eligibility", "labels", "ct_prepro_audit"), ("splits",), kinds=TABLE),
+    "splits": Node("cohort", None, ("eligibility", "labels"), ("splits",), _given_folds, TABLE),
     "cohort_manifest": Node(
         "cohort", None, ("eligibility", "splits", "labels", "ct_prepro_audit"), ("conversion",), kinds=TABLE
     ),
@@ -104,7 +119,12 @@ GRAPH: dict[str, Node] = {
         kinds=frozenset({"nifti"}),
     ),
     "fold_plan": Node(
-        "folds", "fold", ("nifti_cohort", "cohort_manifest"), ("plan",), kinds=frozenset({"json"})
+        "folds",
+        "fold",
+        ("nifti_cohort", "cohort_manifest", "ct_prepro_audit"),
+        ("plan",),
+        _plan_overrides,
+        frozenset({"json"}),
     ),
     "fold_volumes": Node("folds", "fold", ("fold_plan", "nifti_cohort"), kinds=frozenset({"blosc2"})),
     "split_drift": Node(
@@ -118,6 +138,7 @@ GRAPH: dict[str, Node] = {
         "training",
         "experiment_fold",
         ("fold_volumes", "fold_plan"),
+        external=_training_configuration,
         kinds=frozenset({"pytorch", "mlflow"}),
         automated=False,
     ),
@@ -125,18 +146,25 @@ GRAPH: dict[str, Node] = {
         "training",
         "experiment_fold",
         ("fold_model", "fold_volumes"),
+        external=_training_configuration,
         kinds=frozenset({"pytorch"}),
         automated=False,
     ),
     "cv_report": Node(
-        "evaluation", "experiment", ("fold_predictions",), kinds=frozenset({"html"}), automated=False
+        "evaluation",
+        "experiment",
+        ("fold_predictions", "cohort_manifest"),
+        external=_training_configuration,
+        kinds=frozenset({"html"}),
+        automated=False,
     ),
     "final_train_set": Node(
         "evaluation",
         "experiment",
-        ("nifti_cohort", "cohort_manifest"),
+        ("nifti_cohort", "cohort_manifest", "ct_prepro_audit"),
         ("plan",),
-        kinds=frozenset({"nifti"}),
+        _plan_overrides,
+        frozenset({"nifti"}),
         automated=False,
     ),
     "final_test_set": Node(

@@ -1,17 +1,22 @@
 """Training assets, launched by a person. Wiring only; the work is in `ct_assets.learning`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
+import polars as pl
 
-from ct_assets import files
+from ct_assets import files, tables
 from ct_assets.defs.folds import read_manifest
 from ct_assets.defs.graph import TRAINING_POOL, asset_arguments
-from ct_assets.defs.partitions import split_key
+from ct_assets.defs.partitions import fold_names, split_key
 from ct_assets.defs.platform import Platform
 from ct_assets.defs.stage import Recorder, link, running
 from ct_assets.errors import UsageError
 from ct_assets.settings.training import TrainingConfig, load_training_config
+
+if TYPE_CHECKING:
+    from ct_assets.learning.plan import Plan
 
 
 class TrainingLaunch(dg.Config):
@@ -41,15 +46,45 @@ def settle_experiment(platform: Platform, experiment: str, config: TrainingConfi
     return chosen
 
 
+def fold_data(platform: Platform, fold: str, config: TrainingConfig) -> "tuple[Plan, pl.DataFrame, Path]":
+    """Return plan, volumes and store that an experiment trains on: the full set's, or a smaller set's.
+
+    Raises `UsageError` where the smaller set was never made.
+    """
+    from ct_assets.learning.derived import FULL, source
+    from ct_assets.learning.plan import Plan
+    from ct_assets.tables.folds import FoldVolumes
+
+    found = source(platform.layout.root, fold, config.derived_set or FULL)
+    if not found.volumes.exists():
+        what = f"derived set {config.derived_set}" if config.derived_set else f"fold {fold}"
+        raise UsageError(f"{what}: its volumes are not there; materialize them before training on them")
+    return Plan.load(found.plan), tables.read_table(found.volumes, FoldVolumes), found.store
+
+
+def experiment_manifest(platform: Platform, config: TrainingConfig) -> pl.DataFrame:
+    """Return the manifest's rows that an experiment is about: all, or its smaller set's and the test's."""
+    from ct_assets.learning.derived import source
+    from ct_assets.tables.folds import FoldVolumes
+
+    manifest = read_manifest(platform)
+    if config.derived_set is None:
+        return manifest
+    folds = fold_names(platform.settings)
+    drawn: set[str] = set()
+    for fold in folds:
+        volumes = source(platform.layout.root, fold, config.derived_set).volumes
+        if volumes.exists():
+            drawn |= set(tables.read_table(volumes, FoldVolumes)["case_id"])
+    return manifest.filter(pl.col("case_id").is_in(sorted(drawn)) | (pl.col("split") == "test"))
+
+
 @dg.asset(pool=TRAINING_POOL, **asset_arguments("fold_model"))
 def fold_model(
     context: dg.AssetExecutionContext, config: TrainingLaunch, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """The model of one fold: trained on its training patients, stopped and resumed at will, tracked in MLflow."""
-    from ct_assets import tables
-    from ct_assets.learning.plan import Plan
     from ct_assets.learning.train import train_fold
-    from ct_assets.tables.folds import FoldVolumes
 
     experiment, fold = split_key(context.partition_key)
     layout = platform.layout
@@ -57,13 +92,15 @@ def fold_model(
     with running(context):
         named = load_training_config(Path(config.configuration)) if config.configuration else None
         training = settle_experiment(platform, experiment, named)
+        plan, volumes, store = fold_data(platform, fold, training)
         result = train_fold(
             training,
             experiment=experiment,
             fold=fold,
-            plan=Plan.load(layout.plan(fold)),
-            volumes=tables.read_table(layout.fold_volumes(fold), FoldVolumes),
-            manifest=read_manifest(platform),
+            plan=plan,
+            volumes=volumes,
+            store_dir=store,
+            manifest=experiment_manifest(platform, training),
             layout=layout,
             tracking_uri=platform.tracking_uri,
             stages=platform.settings.labels.stages,
@@ -86,23 +123,21 @@ def fold_predictions(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """Out-of-fold predictions: the fold's validation patients, in the space of the original images."""
-    from ct_assets import tables
-    from ct_assets.learning.plan import Plan
     from ct_assets.learning.predict_fold import predict
-    from ct_assets.tables.folds import FoldVolumes
 
     experiment, fold = split_key(context.partition_key)
     layout = platform.layout
     recorder = Recorder(context, platform)
     with running(context):
         training = settle_experiment(platform, experiment, None)
+        plan, volumes, _ = fold_data(platform, fold, training)
         predictions = predict(
             training,
             experiment=experiment,
             fold=fold,
-            plan=Plan.load(layout.plan(fold)),
-            volumes=tables.read_table(layout.fold_volumes(fold), FoldVolumes),
-            manifest=read_manifest(platform),
+            plan=plan,
+            volumes=volumes,
+            manifest=experiment_manifest(platform, training),
             layout=layout,
             stages=platform.settings.labels.stages,
         )

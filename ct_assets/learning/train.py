@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning.fabric
+import lightning
 import polars as pl
 import torch
 from filelock import FileLock
@@ -90,7 +90,7 @@ def train_fold(
             fold=fold,
             plan=plan,
             volumes=volumes,
-            store_dir=layout.store,
+            store_dir=store_dir or layout.store,
             stages=tuple(stages),
             folder=folder,
             identity=identity,
@@ -213,7 +213,7 @@ def _run(job: Job, resume: bool) -> TrainingResult:
             if single:
                 fitted, run_id = fit(fabric, job, heard, resume)
             else:
-                fitted, run_id = fabric.launch(_fit_rank, job, resume)
+                fitted, run_id = fabric.launch(_fit_rank, job, resume)  # type: ignore[arg-type]
             if fitted.status == "paused":
                 raise control.TrainingPaused(
                     f"{job.experiment}, fold {job.fold}: paused after {fitted.epochs} epochs; launch it again "
@@ -300,7 +300,7 @@ def _describe(job: Job, tracker: tracking.Tracker, is_first: bool) -> None:
     if not is_first:
         return
     roles = job.volumes.group_by("role").len().sort("role").rows()
-    record = {
+    record: dict[str, Any] = {
         "experiment": job.experiment,
         "fold": job.fold,
         "identity": job.identity,
@@ -336,7 +336,7 @@ def environment() -> dict[str, str]:
         "ct_assets": ct_assets.__version__,
         "python": machine.python_version(),
         "torch": str(torch.__version__),
-        "lightning": lightning.fabric.__version__,
+        "lightning": str(lightning.__version__),
         "monai": str(monai.__version__),
         "numpy": numpy.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",

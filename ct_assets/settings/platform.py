@@ -93,6 +93,12 @@ class Settings(Section):
                 "neuro": self.neuro.model_copy(
                     update={key: path and _resolve(folder, path) for key, path in neuro.items()}
                 ),
+                "splits": self.splits.model_copy(
+                    update={"given": self.splits.given and _resolve(folder, self.splits.given)}
+                ),
+                "plan": self.plan.model_copy(
+                    update={"overrides": self.plan.overrides and _resolve(folder, self.plan.overrides)}
+                ),
                 "training": _resolve(folder, self.training),
             }
         )
