@@ -60,7 +60,7 @@ def headers_only(
     probabilities = np.zeros((len(labels), len(stages)))
     for fold in sorted(set(folds)):
         asked, fitted = where == fold, (where != fold) & known
-        flat = prevalence([truth[row] for row in np.flatnonzero(fitted)], stages)
+        flat = prevalence([stage for stage, used in zip(truth, fitted, strict=True) if used], stages)
         probabilities[asked] = flat
         if len(set(labels[fitted])) < 2:
             continue
@@ -91,13 +91,14 @@ def threshold_in_lung(image: Volume) -> Mask:
     turned = resample.oriented(image)
     coarse = resample.resample(turned, COARSE_MM, 1)
     found = _solid_in_lung(coarse)
-    return resample.labels_onto(Volume(found.astype(np.uint8), coarse.grid), image.grid).array > 0
+    back = resample.labels_onto(Volume(found.astype(np.uint8), coarse.grid), image.grid)
+    return np.asarray(back.array, dtype=bool)
 
 
 def _solid_in_lung(coarse: Volume) -> Mask:
     from scipy import ndimage
 
-    hu = coarse.array
+    hu = np.asarray(coarse.array, dtype=np.float32)
     body = np.stack([ndimage.binary_fill_holes(plane) for plane in hu > crop.BODY_HU])
     numbered, count = ndimage.label((hu < LUNG_HU) & body)
     if not count:

@@ -108,7 +108,7 @@ class Member:
         probability = whole.logits[0].sigmoid().numpy()
         native = prepare.back_probability(probability, prepared.image.grid, volume.grid).array
         stage = None if whole.stage_probabilities is None else whole.stage_probabilities.numpy()
-        return native, stage
+        return np.asarray(native, dtype=np.float32), stage
 
 
 @dataclass(frozen=True)

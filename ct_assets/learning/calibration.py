@@ -79,7 +79,8 @@ def fit(
     kind = settings.calibration
     if len(truth) < LEAST_PATIENTS or len(np.unique(truth)) < 2:
         kind = "none"
-    temperature, curves = 1.0, ()
+    temperature = 1.0
+    curves: tuple[IsotonicCurve, ...] = ()
     if kind == "temperature":
         temperature = best_temperature(probabilities, truth)
     elif kind == "isotonic":

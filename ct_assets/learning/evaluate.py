@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ct_assets import files, progress, tables
 from ct_assets.errors import UsageError
 from ct_assets.imaging import nifti
+from ct_assets.imaging.volume import Volume
 from ct_assets.layout import Layout
 from ct_assets.learning import baselines, bootstrap, bundle, calibration, metrics_segmentation
 from ct_assets.learning import judgement as judged
@@ -254,7 +256,7 @@ def score_cases(
             continue
         truth = nifti.read(layout.root / reference)
         mask = nifti.read(layout.root / case["mask"])
-        rows.append(_score_row(case, mask.array > 0, truth.array > 0, truth.grid, config, model))
+        rows.append(_score_row(case, _drawn(mask), _drawn(truth), truth.grid, config, model))
     return tables.frame(rows, SegmentationScores)
 
 
@@ -270,9 +272,13 @@ def _score_threshold_rule(
                 image = nifti.read(layout.root / files_of["image"])
                 truth = nifti.read(layout.root / files_of["label"])
                 found = baselines.threshold_in_lung(image)
-                rows.append(_score_row(case, found, truth.array > 0, truth.grid, config, THRESHOLD_BASELINE))
+                rows.append(_score_row(case, found, _drawn(truth), truth.grid, config, THRESHOLD_BASELINE))
             advance(1)
     return tables.frame(rows, SegmentationScores)
+
+
+def _drawn(mask: Volume) -> npt.NDArray[np.bool_]:
+    return np.asarray(mask.array, dtype=bool)
 
 
 def _score_row(

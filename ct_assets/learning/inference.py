@@ -20,7 +20,7 @@ from ct_assets.settings.training import InferenceSettings
 SIGMA_SHARE = 0.125
 """Standard deviation of the blending Gaussian as a share of the window (nnU-Net's and MONAI's default)."""
 SMALLEST_WEIGHT = 1e-3
-"""Share of the central weight that a window's corner has at least."""
+"""What a window's corner weighs at least (the middle weighs 1)."""
 
 Start = tuple[int, int, int]
 
@@ -129,12 +129,12 @@ def window_starts(shape: Sequence[int], patch_size: Sequence[int], overlap: floa
 
 
 def gaussian_importance(patch_size: Sequence[int]) -> Tensor:
-    """Return the blending weights of a window, (k, j, i), 1 in the middle."""
+    """Return the blending weights of a window, (k, j, i)."""
     weights = torch.ones(())
     for side in patch_size:
         offset = torch.arange(side, dtype=torch.float32) - (side - 1) / 2
         weights = weights[..., None] * torch.exp(-0.5 * (offset / (side * SIGMA_SHARE)) ** 2)
-    return weights.clamp(min=float(weights.max()) * SMALLEST_WEIGHT)
+    return weights.clamp(min=SMALLEST_WEIGHT)
 
 
 def _groups(starts: list[Start], size: int) -> Iterator[list[Start]]:

@@ -8,7 +8,7 @@ import mlflow.pyfunc
 import pandas as pd
 
 
-class BundleModel(mlflow.pyfunc.PythonModel):
+class BundleModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]
     """Predicts what `ct-assets predict` predicts: a row of paths in, a row a series out."""
 
     def load_context(self, context: Any) -> None:

@@ -62,7 +62,7 @@ class SwinUnetrBody(SwinUNETR):
         )
         _expect_little(self.out.conv.conv, *self.deep_heads)
 
-    def forward(self, x_in: Tensor) -> BodyOutput:  # type: ignore[override]
+    def forward(self, x_in: Tensor) -> BodyOutput:
         """Run windows (windows, channels, k, j, i), sides multiples of 32, through the network."""
         hidden = self.swinViT(x_in, self.normalize)
         skip0 = self.encoder1(x_in)
@@ -145,7 +145,7 @@ class DualHeadNetwork(nn.Module):
         self.stage_head = stage_head
         self.voxel_ml = voxel_ml
         self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
-        self.to(memory_format=self.memory_format)
+        self.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def forward(self, bags: Tensor) -> DualOutput:
         """Run bags (bags, windows, channels, k, j, i) through body and heads."""

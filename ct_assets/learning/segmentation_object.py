@@ -9,6 +9,7 @@ from pathlib import Path
 
 import highdicom as hd
 import numpy as np
+import numpy.typing as npt
 from highdicom.sr.coding import CodedConcept
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -32,7 +33,7 @@ def write(path: Path, mask: Volume, sources: Sequence[Path], *, model: str, stag
     """
     datasets = [dcmread(source, stop_before_pixels=True) for source in sources]
     first = datasets[0]
-    content = hashlib.sha256(np.packbits(mask.array > 0).tobytes()).hexdigest()
+    content = hashlib.sha256(np.packbits(_drawn(mask)).tobytes()).hexdigest()
     uids = [_uid(str(first.SeriesInstanceUID), model, content, part) for part in ("series", "instance")]
     segmentation = hd.seg.Segmentation(
         source_images=datasets,
@@ -58,11 +59,15 @@ def _hd_volume(mask: Volume, first: Dataset) -> hd.Volume:
     """Return the mask in highdicom's axis order: its affine maps (slice, row, column), ours (i, j, k)."""
     affine = mask.grid.affine_lps[:, [2, 1, 0, 3]]
     return hd.Volume(
-        (mask.array > 0).astype(np.uint8),
+        _drawn(mask).astype(np.uint8),
         affine,
         coordinate_system="PATIENT",
         frame_of_reference_uid=str(first.FrameOfReferenceUID),
     )
+
+
+def _drawn(mask: Volume) -> npt.NDArray[np.bool_]:
+    return np.asarray(mask.array, dtype=bool)
 
 
 def _segment(model: str) -> hd.seg.SegmentDescription:

@@ -25,9 +25,13 @@ class Batches(Protocol):
 class Task(Protocol):
     """What is trained."""
 
-    module: nn.Module
-    """Everything trainable, learned loss weights included. Forward: batch -> (loss, named parts)."""
-    batches: Batches
+    @property
+    def module(self) -> nn.Module:
+        """Everything trainable, learned loss weights included. Forward: batch -> (loss, named parts)."""
+
+    @property
+    def batches(self) -> Batches:
+        """The training's batches."""
 
     def validate(self, rank: int, ranks: int) -> Mapping[str, float]:
         """Measure the module in eval mode without gradients; each rank its share, the result for all."""

@@ -64,12 +64,13 @@ def train_fold(
     model_dir: Path | None = None,
     resume: bool = True,
     experiment_config: TrainingConfig | None = None,
+    store_dir: Path | None = None,
 ) -> TrainingResult:
     """Train one fold of an experiment, or go on where an earlier process was paused or killed.
 
-    `volumes` is the fold's table `FoldVolumes`, `stages` the vocabulary in order; `experiment_config` is the
-    experiment's own configuration where this training's follows from it (fewer epochs). A training that is complete
-    returns its result at once. Raises `UsageError` with the code of `ct_assets.reasons` where the plan is
+    `volumes` is the fold's table `FoldVolumes`, `stages` the vocabulary in order; `store_dir` is the store of
+    a smaller set, where that is trained on; `experiment_config` is the experiment's own configuration where
+    this training's follows from it (fewer epochs). A training that is complete returns its result at once. Raises `UsageError` with the code of `ct_assets.reasons` where the plan is
     stale, the manifest has changed, or the configuration is not the experiment's, and `TrainingPaused` once
     everything is saved when a pause is asked for.
     """

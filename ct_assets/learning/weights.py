@@ -14,7 +14,7 @@ Layouts:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -115,8 +115,13 @@ def read(path: Path, layout: str) -> tuple[dict[str, Tensor], Layout, dict[str, 
     content = checkpoints.load(path)
     tensors = _tensors(content)
     found = _recognise(tensors, path) if layout == "auto" else layout  # type: ignore[assignment]
-    rename = {"swin_ssl": _from_ssl, "swin_dae": _from_dae, "swin_unetr": _prefixed, "own": dict}[found]
-    return rename(tensors), found, {}
+    rename: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
+        "swin_ssl": _from_ssl,
+        "swin_dae": _from_dae,
+        "swin_unetr": _prefixed,
+        "own": dict,
+    }
+    return rename[found](tensors), found, {}
 
 
 def fill(
