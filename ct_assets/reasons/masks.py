@@ -19,7 +19,11 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         EXPORT_AGAIN,
     ),
     ("mask_position_missing", "A frame of the mask tells no position, orientation or spacing.", EXPORT_AGAIN),
-    ("roi_without_contours", "A structure has no closed planar contour.", ""),
+    (
+        "roi_without_contours",
+        "A structure has no closed planar contour.",
+        "Draw the structure again if it is needed.",
+    ),
     # Which series is meant
     (
         "mask_of_other_patient",
@@ -51,36 +55,92 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     ("contours_not_in_slices", "Contours are not parallel to the slices.", EXPORT_AGAIN),
     # Warnings
-    ("fractional_mask_thresholded", "A FRACTIONAL segmentation was cut at a threshold.", ""),
-    ("mask_references_missing_instances", "Some instances that the mask names are not in the series.", ""),
+    (
+        "fractional_mask_thresholded",
+        "A FRACTIONAL segmentation was cut at a threshold.",
+        "Look at the outline once; the threshold is in the settings.",
+    ),
+    (
+        "mask_references_missing_instances",
+        "Some instances that the mask names are not in the series.",
+        "Deliver the missing slices if the mask reaches into them.",
+    ),
     (
         "mask_refers_to_several_series",
         "The mask names instances of several series; most are of this one.",
-        "",
+        "Look at the mask on the image once.",
     ),
-    ("mask_references_contradict", "The instances that the mask names are not of the series it names.", ""),
+    (
+        "mask_references_contradict",
+        "The instances that the mask names are not of the series it names.",
+        "Look at the mask on the image once; ask for a new export if it is off.",
+    ),
     (
         "mask_sop_references_stale",
         "None of the instances that the mask (or a part of it) names is there; its positions decide.",
-        "",
+        "Look at the mask on the image once.",
     ),
     (
         "mask_source_elsewhere",
         "A frame or contour lies on another slice than it names; position decides.",
-        "",
+        "Look at the mask on the image once.",
     ),
-    ("mask_found_by_frame_of_reference", "The series was found by its frame of reference alone.", ""),
-    ("mask_found_by_position", "The series was found by patient, study and position alone.", ""),
-    ("mask_resampled", "The mask was resampled to the image's grid, nearest voxel, as set.", ""),
-    ("mask_cropped", "The mask was cut at the image's border, as set.", ""),
-    ("mask_corrected_with_image", "The mask was resampled as its image was corrected, nearest voxel.", ""),
-    ("mask_frames_repeated", "Frames of one segment lie at one place and were joined.", ""),
-    ("segment_empty", "A segment has no voxel.", ""),
-    ("rois_left_out", "Some structures were left out; segments.json tells why.", ""),
-    ("contours_left_out", "Points, open lines or broken contours enclose nothing and were left out.", ""),
-    ("contours_repeated", "A contour stands twice in the same place; it counts once.", ""),
-    ("contours_moved_to_nearest_slice", "Contours between slices were taken to the nearest slice.", ""),
-    ("contour_planes_merged", "Of several contour planes at one slice, the closest one counts.", ""),
+    (
+        "mask_found_by_frame_of_reference",
+        "The series was found by its frame of reference alone.",
+        "Look at the mask on the image once.",
+    ),
+    (
+        "mask_found_by_position",
+        "The series was found by patient, study and position alone.",
+        "Look at the mask on the image once.",
+    ),
+    (
+        "mask_resampled",
+        "The mask was resampled to the image's grid, nearest voxel, as set.",
+        "Look at the mask on the image once.",
+    ),
+    (
+        "mask_cropped",
+        "The mask was cut at the image's border, as set.",
+        "Deliver the whole image if the structure was cut.",
+    ),
+    (
+        "mask_corrected_with_image",
+        "The mask was resampled as its image was corrected, nearest voxel.",
+        "Nothing need be done.",
+    ),
+    (
+        "mask_frames_repeated",
+        "Frames of one segment lie at one place and were joined.",
+        "Nothing need be done.",
+    ),
+    ("segment_empty", "A segment has no voxel.", "Draw the segment again if it is needed."),
+    (
+        "rois_left_out",
+        "Some structures were left out; segments.json tells why.",
+        "Look into segments.json whether one of them is needed.",
+    ),
+    (
+        "contours_left_out",
+        "Points, open lines or broken contours enclose nothing and were left out.",
+        "Look at the mask once; draw the broken contours again if they matter.",
+    ),
+    (
+        "contours_repeated",
+        "A contour stands twice in the same place; it counts once.",
+        "Nothing need be done.",
+    ),
+    (
+        "contours_moved_to_nearest_slice",
+        "Contours between slices were taken to the nearest slice.",
+        "Look at the mask on the image once.",
+    ),
+    (
+        "contour_planes_merged",
+        "Of several contour planes at one slice, the closest one counts.",
+        "Look at the mask on the image once.",
+    ),
     # What it holds, found while auditing
     ("unreadable_mask_pixels", "The pixels of the SEG cannot be decoded.", EXPORT_AGAIN),
     ("mask_empty", "No segment holds a voxel, no structure a contour.", "Deliver the finished mask."),
@@ -98,6 +158,6 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     (
         "only_segment_taken_for_tumour",
         "The only segment was taken for the tumour; neither name nor code says so.",
-        "",
+        "Name or code the segment as tumour, or look at it once.",
     ),
 )
