@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import dcmread
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
+from pydicom.valuerep import STANDARD_VR
 from pydicom.values import convert_SQ
 
 from ct_assets.deid.rules import vr_in_dictionary
@@ -37,6 +38,9 @@ CHARACTER_SET = 0x00080005
 
 _LONG_VRS = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+)
+_PADDED_BY_BLANK = frozenset(
+    ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT")
 )
 _KNOWN_GROUPS = frozenset((0x0002, 0x0008))
 
@@ -184,17 +188,23 @@ def is_truncated(element: RawDataElement | DataElement) -> bool:
 
 
 def effective_vr(element: RawDataElement | DataElement, tag: int) -> str:
-    """Return the VR to go by: the file's, or the dictionary's where the file has none or says UN."""
+    """Return the VR to go by: the file's, or the dictionary's where the file has none, says UN, or says what
+    is no VR at all."""
     vr = element.VR
-    if vr is None or vr == "UN":
+    if vr is None or vr == "UN" or vr not in STANDARD_VR:
         return vr_in_dictionary(tag)
     return str(vr)
 
 
+def is_known_vr(element: RawDataElement | DataElement) -> bool:
+    """Whether the file says no VR (implicit) or one that PS3.5 6.2 has."""
+    return element.VR is None or element.VR in STANDARD_VR
+
+
 def encode(tag: int, vr: str, value: bytes, source: Source) -> bytes:
-    """Return one element in the source's encoding; the value is padded to even length."""
+    """Return one element in the source's encoding; the value is padded to even length (PS3.5 6.2)."""
     if len(value) & 1:
-        value += b"\0" if vr in ("UI", "OB", "UN") else b" "
+        value += b" " if vr in _PADDED_BY_BLANK else b"\0"
     return header(tag, vr, len(value), source) + value
 
 
@@ -220,7 +230,7 @@ def item(content: bytes, source: Source) -> bytes:
 
 def raw_element(tag: int, element: RawDataElement, source: Source) -> tuple[bytes, ...]:
     """Return a raw element again as it was read, header and value apart; encapsulated pixels included."""
-    vr = element.VR or "UN"
+    vr = str(element.VR or "UN") if is_known_vr(element) else vr_in_dictionary(tag)
     value = raw_bytes(element)
     if element.length == UNDEFINED:
         order = "<" if source.is_little_endian else ">"

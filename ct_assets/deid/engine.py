@@ -20,9 +20,9 @@ from ct_assets.deid.dicomfile import Source
 from ct_assets.deid.gather import TEXT_DELIMITERS, encodings_of
 from ct_assets.deid.identifiers import MIN_SUBSTRING_CHARACTERS, Finder
 from ct_assets.deid.key import SecretKey
-from ct_assets.deid.rules import TEXT_VRS, Do, Rule, Rules, keyword_of
+from ct_assets.deid.rules import TEXT_VRS, UIDS_OF_STANDARD_KINDS, Do, Rule, Rules, keyword_of
 from ct_assets.deid.table import AttributeTypes
-from ct_assets.deid.uids import new_uid
+from ct_assets.deid.uids import bare_uid, new_uid
 from ct_assets.settings.deid import DeidProfile
 
 Fate = tuple[str, str, str]
@@ -38,6 +38,7 @@ _PHI_DIGITS = 7
 _TEXT_FOR_PEOPLE = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 _CODED = frozenset((0x00080100, 0x00080102, 0x00080103, 0x00080104))
 _ITEM = re.compile(r"\[\d+\]")
+_BYTES_A_NUMBER = {"AT": 4, "FD": 8, "FL": 4, "SL": 4, "SS": 2, "SV": 8, "UL": 4, "US": 2, "UV": 8}
 _SINGLE_VALUED_TEXT = frozenset(("LT", "ST", "UT", "UR"))
 
 
@@ -80,7 +81,7 @@ class Engine:
         types = table.load().types_of(sop_class)
         root = source.dataset
         own = dicomfile.elements(root)
-        walk = _Walk(self, source, types, person)
+        walk = _Walk(self, source, types, person, sop_class)
         encodings = encodings_of(own, ("iso8859",))
         scope = (person, sop_class, encodings, source.is_implicit, source.is_little_endian)
         if scope != self._memo_of or len(self._memo) > MEMO_ENTRIES:
@@ -155,8 +156,11 @@ Creators = dict[tuple[int, int], Creator]
 class _Walk:
     """The walk through one instance."""
 
-    def __init__(self, engine: Engine, source: Source, types: AttributeTypes, person: Person) -> None:
+    def __init__(
+        self, engine: Engine, source: Source, types: AttributeTypes, person: Person, sop_class: str
+    ) -> None:
         self.engine, self.source, self.types, self.person = engine, source, types, person
+        self.sop_class = sop_class
         self.fates: list[Fate] = []
 
     def element(
@@ -198,9 +202,10 @@ class _Walk:
         self.fates.append((path, rule.label, action))
         if new is None:
             return ()
-        if new is raw:
+        if new is raw and (not len(raw) & 1 or element.length == dicomfile.UNDEFINED):
             return dicomfile.raw_element(tag, element, self.source)
-        return (dicomfile.encode(tag, str(element.VR or vr), new, self.source),)
+        written_vr = str(element.VR or vr) if dicomfile.is_known_vr(element) else vr
+        return (dicomfile.encode(tag, written_vr, new, self.source),)
 
     def creators(self, dataset: Dataset) -> "Creators":
         """Return the private creators of a data set by group and block, and whether any element of the
@@ -298,6 +303,13 @@ class _Walk:
         old = raw.decode("ascii", "ignore").split("\\")
         return "\\".join(self.engine.uid(uid) for uid in old).encode()
 
+    def _kind(self, raw: bytes) -> tuple[bytes, str]:
+        """Keep the Standard's classes and the instance's own (which may be a maker's); any other UID may be an
+        instance's that got there by damage, and is replaced."""
+        old = [bare_uid(uid) for uid in raw.decode("ascii", "ignore").split("\\")]
+        new = [uid if uid == self.sop_class else self.engine.uid(uid) for uid in old]
+        return (raw, KEPT) if new == old else ("\\".join(new).encode(), REMAPPED)
+
     def _by_form(self, vr: str, raw: bytes, rule: Rule) -> tuple[bytes | None, str]:
         """Dates, times, ages, sex: kept or moved where the value has its form, else as if not kept."""
         old = [part.strip(" \0") for part in raw.decode("ascii", "replace").split("\\")]
@@ -329,6 +341,8 @@ class _Walk:
     def _text(
         self, tag: int, vr: str, raw: bytes, rule: Rule, encodings: tuple[str, ...]
     ) -> tuple[bytes | None, str]:
+        if tag in UIDS_OF_STANDARD_KINDS and not self.engine.profile.retain_uids:
+            return self._kind(raw)
         if vr == "UI":
             return raw, KEPT
         if vr in ("DS", "IS") and _NUMERIC.issuperset(raw):
@@ -377,6 +391,8 @@ class _Walk:
 
     def _binary(self, vr: str, raw: bytes, rule: Rule) -> tuple[bytes | None, str]:
         """Numbers in binary and opaque bytes stay unless a known identifier can be read in them."""
+        if len(raw) % _BYTES_A_NUMBER.get(vr, 1):
+            return _instead(rule.otherwise, vr)  # not one that any reader could decode
         if len(raw) < 4 or len(raw) > BULK_BYTES:
             return raw, KEPT
         for codec in ("latin-1", "utf-16-le", "utf-16-be"):

@@ -97,6 +97,11 @@ UIDS_OF_KINDS = frozenset(
 )  # fmt: skip
 """UIDs that name a kind of thing (class, coding scheme, transfer syntax), never a thing: not replaced."""
 
+UIDS_OF_STANDARD_KINDS = UIDS_OF_KINDS - {
+    tag_for_keyword(keyword) for keyword in ("CodingSchemeUID", "ContextUID", "MappingResourceUID")
+}
+"""Of these, the classes and transfer syntaxes: the Standard's own stay (and the instance's own class)."""
+
 UNLISTED_BUT_IDENTIFYING = frozenset(
     tag_for_keyword(keyword)
     for keyword in (
