@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SURE_LETTERS = 8
 """Letter-like shapes in one row of a slice from which it is text whatever the reader says: slices without
 text were never seen to have more than five."""
+ROWS_READ_ALONE = 12
+"""Rows of one slice that are read one by one; where there are more, the slice is read once as a whole."""
 MARGIN = 24
 """What is read round such a row, in pixels."""
 
@@ -125,7 +127,10 @@ def _has_text(frame: np.ndarray, look: Look) -> bool:
     if look is Look.READ or frame.ndim != 2:
         return bool(ocr.find_words(frame))
     rows = glyphs.rows_of_letters(frame)
-    return any(row.letters >= SURE_LETTERS or ocr.find_words(_around(frame, row)) for row in rows)
+    if any(row.letters >= SURE_LETTERS for row in rows):
+        return True
+    places = [_around(frame, row) for row in rows] if len(rows) <= ROWS_READ_ALONE else [frame]
+    return any(ocr.find_words(place, least=glyphs.LETTERS_IN_A_ROW) for place in places)
 
 
 def _around(frame: np.ndarray, row: "glyphs.Row") -> np.ndarray:

@@ -31,6 +31,16 @@ LETTER_WIDTH = 80
 """Largest width: handwriting and some fonts join their letters."""
 TILE = (8, 16)
 """Rows and columns of the tiles in which hard stroke pixels are counted."""
+CROWDED = 0.05
+"""Share of hard stroke pixels in a slice from which they are noise: slices without it have less than a
+hundredth, slices with text in large type four hundredths."""
+THINNED = 0.03
+"""Share that is left of them then, the strongest: text that can be read in noise is brighter than it."""
+DENSER = 2.5
+"""How many times denser than in the slice hard stroke pixels are in a row of letters: 10 to 150 times in
+slices without noise; in noise alone a row is an accident, about as dense as the rest."""
+SMALL = 128 * 128
+"""Pixels of a slice below which letters may fill it, so that density says nothing."""
 HARD_PIXELS = 20
 """Hard stroke pixels in two by two tiles below which no three letters stand there."""
 
@@ -71,14 +81,35 @@ def _rows(stored: np.ndarray, contrast: int, scale: int, least: int) -> list[Row
         strokes = cv2.morphologyEx(stored, kind, _SQUARE)
         thin = np.flatnonzero(strokes.ravel() >= strokes.dtype.type(contrast))
         hard = thin[_has_hard_edge(stored, thin, strokes, sign)]
+        if len(hard) > CROWDED * stored.size:
+            thin, hard = _strongest(thin, hard, strokes)
         if _densest(hard, stored.shape) < HARD_PIXELS:
             continue
         letters = _letters(thin, hard, stored.shape, least)
         found += [
             Row(left * scale, top * scale, (right - left) * scale, (foot - top) * scale, count)
             for left, top, right, foot, count in _side_by_side(letters)
+            if _is_denser(hard, stored.shape, (left, top, right, foot))
         ]
     return found
+
+
+def _strongest(thin: np.ndarray, hard: np.ndarray, strokes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the stroke pixels, and the hard ones of them, as strong as the strongest `THINNED` hard ones."""
+    values = strokes.ravel()
+    kept = int(THINNED * values.size)
+    least = np.partition(values[hard], len(hard) - kept)[len(hard) - kept]
+    return thin[values[thin] >= least], hard[values[hard] >= least]
+
+
+def _is_denser(hard: np.ndarray, shape: tuple[int, ...], box: tuple[int, int, int, int]) -> bool:
+    """Return whether hard stroke pixels crowd in a box as letters do, compared with the whole slice."""
+    left, top, right, foot = box
+    row, column = np.divmod(hard, shape[1])
+    if shape[0] * shape[1] <= SMALL:
+        return True
+    inside = np.count_nonzero((row >= top) & (row < foot) & (column >= left) & (column < right))
+    return inside * shape[0] * shape[1] >= DENSER * len(hard) * (right - left) * (foot - top)
 
 
 def _has_hard_edge(stored: np.ndarray, thin: np.ndarray, strokes: np.ndarray, sign: int) -> np.ndarray:

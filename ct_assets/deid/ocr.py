@@ -35,14 +35,14 @@ class Word:
     characters: int
 
 
-def find_words(frame: np.ndarray) -> tuple[Word, ...]:
-    """Return the words on one frame, from the first view that shows any.
+def find_words(frame: np.ndarray, *, least: int = LEAST_CHARACTERS) -> tuple[Word, ...]:
+    """Return the words on one frame, from the first view that shows at least so many characters in all.
 
     `frame` is `(rows, columns)` of any depth or `(rows, columns, 3)` RGB of 8 bit.
     """
     for picture, scale in _views(frame):
         words = _read(picture, scale)
-        if words:
+        if sum(word.characters for word in words) >= least:
             return words
     return ()
 

@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from pydicom.uid import JPEGLSLossless
 
-from ct_assets.deid import burned_in
+from ct_assets.deid import burned_in, ocr
 from ct_assets.settings.deid import BurnedInSettings, RegionRule
 from ct_assets_tests.deid.corpus import pictures
 from ct_assets_tests.deid.pictures_of import CT, MR, SECONDARY_CAPTURE, US_MULTIFRAME, image
@@ -122,6 +122,35 @@ class TestSlices:
     def test_a_name_drawn_into_a_slice_is_found(self, size, place):
         drawn = pictures.with_text(pictures.body(256, 256, 1), NAME[:1], size=size, at=place)
         assert judge(image(drawn, sop_class=CT)).verdict == "text_found"
+
+    @pytest.mark.parametrize("kind", ["even", "normal", "sparse"])
+    def test_noise_is_no_text_and_nothing_of_it_is_read(self, kind, monkeypatch):
+        dice = np.random.default_rng(3)
+        noise = {
+            "even": dice.integers(0, 4096, (512, 512)),
+            "normal": dice.normal(1000, 100, (512, 512)),
+            "sparse": (dice.random((512, 512)) < 0.15) * 3000,
+        }[kind]
+        monkeypatch.setattr(ocr, "_read", lambda *_: pytest.fail("read"))
+        assert judge(image(noise.astype(np.uint16), sop_class=CT)).verdict == "clean"
+
+    @pytest.mark.parametrize("size", [12, 16, 24])
+    def test_a_name_that_stands_out_of_noise_is_found(self, size):
+        noise = np.random.default_rng(4).normal(1000, 100, (256, 256)).astype(np.uint16)
+        drawn = pictures.with_text(noise, NAME[:1], size=size, at=(6, 60))
+        assert judge(image(drawn, sop_class=CT)).verdict == "text_found"
+
+    @pytest.mark.parametrize("side", [64, 128, 256])
+    def test_a_slice_full_of_text_is_found(self, side):
+        lines = ["BRAMBYWICK, OSWIN HX4829137 1961-03-14 Kraghaven"[: side // 5]] * (side // 14)
+        drawn = pictures.with_text(pictures.body(side, side, 1), lines, size=10)
+        assert judge(image(drawn, sop_class=CT)).verdict == "text_found"
+
+    def test_ribs_that_read_like_two_letters_are_no_text(self, monkeypatch):
+        three_arcs = pictures.with_text(pictures.body(256, 256, 1), ["OIC"], size=24)
+        two_letters = ocr.Word(10, 10, 30, 30, 2)
+        monkeypatch.setattr(ocr, "_read", lambda *_: (two_letters,))
+        assert judge(image(three_arcs, sop_class=CT)).verdict == "clean"
 
     def test_a_slice_without_sop_class_is_judged_as_one(self):
         nameless = image(pictures.with_text(pictures.body(256, 256, 1), NAME), sop_class=CT)
