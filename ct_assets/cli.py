@@ -288,6 +288,20 @@ def predict(
 
 
 @app.command()
+def promote(
+    name: Annotated[str, typer.Argument(help="The registered name, lung by default.")] = "lung",
+    version: Annotated[str | None, typer.Option(help="Default: the candidate.")] = None,
+    config: Config = None,
+) -> None:
+    """Make a registered model the champion: the one that `models:/NAME@champion` names."""
+    from ct_assets.defs.platform import Platform
+    from ct_assets.learning.registry import promote as give_alias
+    from ct_assets.settings import load_settings
+
+    print(give_alias(Platform(load_settings(config)).tracking_uri, name, version=version))
+
+
+@app.command()
 def status(config: Config = None) -> None:
     """Tell in one screen what is in the platform and what waits for a person."""
     from ct_assets.reports.status import show

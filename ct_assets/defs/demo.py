@@ -11,8 +11,10 @@ from pathlib import Path
 
 from ct_assets import progress
 from ct_assets.defs.launch import run_platform
+from ct_assets.defs.platform import Platform
 from ct_assets.settings import Settings, load_settings
 from ct_assets.settings.load import PROJECT_ROOT
+from ct_assets.settings.training import load_training_config
 
 DEMO_CONFIG = PROJECT_ROOT / "configs/demo.yaml"
 PHANTOM_SEED = 7
@@ -22,6 +24,7 @@ def run_demo(fresh: bool = True) -> None:
     """Make the phantom's two drops, ingest them, run the whole graph with a small training, tell the result."""
     from ct_assets.deid.key import ENVIRONMENT_VARIABLE, SecretKey, make_key_file
     from ct_assets.intake.batches import ingest
+    from ct_assets.learning.registry import promote
     from ct_assets.phantom.cohort import make
 
     started = time.monotonic()
@@ -43,6 +46,8 @@ def run_demo(fresh: bool = True) -> None:
         ingest(drop, settings.layout, key)
     progress.say("[3/4] running the graph: de-identification to the report of the one test")
     run_platform(settings, training=settings.training)
+    registered = load_training_config(settings.training).final.registered_name
+    promote(Platform(settings).tracking_uri, registered)
     progress.say(f"[4/4] done in {time.monotonic() - started:.0f} s")
     _tell(settings)
 
@@ -72,6 +77,7 @@ def _tell(settings: Settings) -> None:
     }.items():
         progress.say(f"  {what:<28} {_shown(path)}")
     progress.say(f"  {'the graph in the Dagster UI':<28} CT_ASSETS_CONFIG=configs/demo.yaml make ui")
+    progress.say(f"  {'the model':<28} ct-assets predict models:/lung@champion … (docs/predict.md)")
 
 
 def _shown(path: Path) -> str:

@@ -4,6 +4,7 @@ Belongs here: counting what the tables say and printing it. Reads public audits 
 restricted, and no pixel.
 """
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,16 @@ from ct_assets import files
 from ct_assets.layout import Layout
 from ct_assets.reasons import reason
 from ct_assets.settings import Settings
+
+HEADLINE = (
+    ("segmentation", "model", "dice"),
+    ("segmentation", "threshold_in_lung", "dice"),
+    ("segmentation", "model", "lesion_miss_rate"),
+    ("stage", "model", "auroc_macro"),
+    ("stage", "headers_only", "auroc_macro"),
+)
+"""The figures of a report that a person wants to see first: part, by whom, which."""
+WIDTH_WITHOUT_A_TERMINAL = 120
 
 
 @dataclass
@@ -54,7 +65,7 @@ def collect(settings: Settings) -> Status:
 def show(settings: Settings) -> None:
     """Print the state of the platform."""
     status = collect(settings)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_A_TERMINAL)
     console.print(f"[bold]platform[/bold] {settings.data_root}", highlight=False)
     console.print(
         _table("batches", status.batches, ("batch", "released", "quarantined", "rejected", "patients"))
@@ -75,7 +86,9 @@ def show(settings: Settings) -> None:
             _table("experiments", status.experiments, ("experiment", "trained folds", "final model"))
         )
     if status.figures:
-        console.print(_table("figures", status.figures, ("report", "figure", "value", "interval")))
+        console.print(
+            _table("figures", status.figures, ("report", "figure", "by", "value", "interval", "patients"))
+        )
     console.print("[bold]waits for a person[/bold]" if status.to_do else "nothing waits for a person")
     for line in status.to_do:
         console.print(f"  - {line}", highlight=False)
@@ -123,12 +136,23 @@ def _training(layout: Layout, status: Status) -> None:
 
 def _headline(report: str, content: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
-    for name, figure in content.get("headline", {}).items():
-        low, high = figure.get("low"), figure.get("high")
-        interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-        value = figure.get("value")
-        shown = "" if value is None else f"{value:.3f}"
-        rows.append({"report": report, "figure": name, "value": shown, "interval": interval})
+    for part, model, name in HEADLINE:
+        figure = content.get(part, {}).get(model, {}).get("pooled", {}).get(name)
+        if figure is None or figure["value"] is None:
+            continue
+        has_interval = figure["low"] is not None and figure["high"] is not None
+        rows.append(
+            {
+                "report": "out of fold" if report == "cv_report" else "test",
+                "figure": f"{part} {name}",
+                "by": model,
+                "value": f"{figure['value']:.3f}",
+                "interval": f"{figure['low']:.3f} to {figure['high']:.3f}"
+                if has_interval
+                else "too few patients",
+                "patients": figure["patients"],
+            }
+        )
     return rows
 
 
@@ -147,7 +171,7 @@ def _to_do(settings: Settings, status: Status) -> None:
     for row in status.experiments:
         if row["final model"] == "yes":
             status.to_do.append(
-                f"experiment {row['experiment']} has a model: read its report, then promote it"
+                f"experiment {row['experiment']} has a model: read its report, then `ct-assets promote`"
             )
     if not status.batches and not status.waiting_in_inbox:
         status.to_do.append("the platform is empty: `ct-assets ingest DROP_DIR`")
