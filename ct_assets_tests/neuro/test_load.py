@@ -66,7 +66,9 @@ class TestRefusals:
         assert self.refusal(tmp_path) == "no_image_series"
 
     @pytest.mark.parametrize(
-        "content", [b"", b"no gzip", gzip.compress(b"no NIfTI"), gzip.compress(bytes(348))]
+        "content",
+        [b"", b"no gzip", gzip.compress(b"no NIfTI"), gzip.compress(bytes(348))],
+        ids=["empty", "no gzip", "no NIfTI", "empty header"],
     )
     def test_a_damaged_file(self, tmp_path, content):
         (tmp_path / "a.nii.gz").write_bytes(content)
