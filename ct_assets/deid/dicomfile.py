@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 
 from pydicom.dataelem import DataElement, RawDataElement
@@ -34,6 +35,7 @@ BIG_ENDIAN = "1.2.840.10008.1.2.2"
 IMPLEMENTATION_CLASS_UID = "2.25.191234523771623598247182903412985634177"
 IMPLEMENTATION_VERSION = "CT_ASSETS_1"
 UNDEFINED = 0xFFFFFFFF
+LONG_CHUNK_BYTES = 1 << 16
 CHARACTER_SET = 0x00080005
 
 _LONG_VRS = frozenset(
@@ -254,13 +256,27 @@ def file_bytes(
             encode(0x00020013, "SH", IMPLEMENTATION_VERSION.encode(), little),
         )
     )
-    yield b"\0" * 128 + b"DICM" + encode(0x00020000, "UL", struct.pack("<L", len(meta)), little) + meta
+    head = b"\0" * 128 + b"DICM" + encode(0x00020000, "UL", struct.pack("<L", len(meta)), little) + meta
     if transfer_syntax not in DEFLATED:
-        yield from chunks
+        yield from _joined(head, chunks)
         return
+    yield head
     packer = zlib.compressobj(level=6, wbits=-15)
     deflated = b"".join((*(packer.compress(chunk) for chunk in chunks), packer.flush()))
     yield deflated + (b"\0" if len(deflated) & 1 else b"")
+
+
+def _joined(head: bytes, chunks: list[bytes]) -> Iterator[bytes]:
+    """Yield the bytes again in few pieces: short chunks joined, long ones (pixels) as they are."""
+    short = [head]
+    for chunk in chunks:
+        if len(chunk) < LONG_CHUNK_BYTES:
+            short.append(chunk)
+            continue
+        yield b"".join(short)
+        yield chunk
+        short = []
+    yield b"".join(short)
 
 
 def _begins_like_a_data_set(content: bytes) -> bool:
@@ -290,11 +306,16 @@ def _is_cut_short(dataset: Dataset) -> bool:
     pixels = own.get(PIXEL_DATA)
     if pixels is None or not isinstance(pixels, RawDataElement) or pixels.length == UNDEFINED:
         return False
-    syntax = UID(_transfer_syntax(dataset))
-    if not syntax.is_transfer_syntax or syntax.is_encapsulated:
+    if not _is_native(_transfer_syntax(dataset)):
         return False  # what an unknown coding must hold, nobody knows; the verdict over pixels refuses it
     expected = _expected_pixel_bytes(dataset)
     return expected is not None and len(raw_bytes(pixels)) < expected
+
+
+@lru_cache(maxsize=64)
+def _is_native(transfer_syntax: str) -> bool:
+    syntax = UID(transfer_syntax)
+    return syntax.is_transfer_syntax and not syntax.is_encapsulated
 
 
 def _expected_pixel_bytes(dataset: Dataset) -> int | None:

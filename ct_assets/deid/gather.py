@@ -126,9 +126,7 @@ def _take(source: Source, facts: FileFacts, into: Gathered) -> None:
     root = source.dataset
     own = dicomfile.elements(root)
     encodings = encodings_of(own, ("iso8859",))
-    meta = getattr(root, "file_meta", None)
-    media_class = str(meta.get("MediaStorageSOPClassUID", "") or "") if meta is not None else ""
-    facts.sop_class = _uid(own, SOP_CLASS) or bare_uid(media_class)
+    facts.sop_class = _uid(own, SOP_CLASS) or _media_class(root)
     if facts.sop_class == dicomfile.DICOMDIR_CLASS or 0x00041220 in own:
         facts.code = "dicomdir"
     facts.sop_instance, facts.study, facts.series = (_uid(own, tag) for tag in (SOP_INSTANCE, STUDY, SERIES))
@@ -141,6 +139,11 @@ def _take(source: Source, facts: FileFacts, into: Gathered) -> None:
     _see(into.uids, facts.sop_instance, UidSeen("instance", facts.series, is_object=True))
     _see(into.uids, _uid(own, FRAME_OF_REFERENCE), UidSeen("frame_of_reference", facts.study, is_object=True))
     _walk(root, encodings, person, into, parent_tag=0, in_identification=False)
+
+
+def _media_class(root: Dataset) -> str:
+    meta = getattr(root, "file_meta", None)
+    return bare_uid(str(meta.get("MediaStorageSOPClassUID", "") or "")) if meta is not None else ""
 
 
 def _walk(

@@ -109,7 +109,7 @@ def _is_denser(hard: np.ndarray, shape: tuple[int, ...], box: tuple[int, int, in
     if shape[0] * shape[1] <= SMALL:
         return True
     inside = np.count_nonzero((row >= top) & (row < foot) & (column >= left) & (column < right))
-    return inside * shape[0] * shape[1] >= DENSER * len(hard) * (right - left) * (foot - top)
+    return bool(inside * shape[0] * shape[1] >= DENSER * len(hard) * (right - left) * (foot - top))
 
 
 def _has_hard_edge(stored: np.ndarray, thin: np.ndarray, strokes: np.ndarray, sign: int) -> np.ndarray:
