@@ -90,7 +90,9 @@ class Engine:
         chunks: dict[int, tuple[bytes, ...]] = {}
         fates: list[bytes] = []
         creators = walk.creators(root)
-        for tag, element in sorted(own.items()):
+        plain = {int(tag): element for tag, element in own.items()}  # a BaseTag compares in Python, slowly
+        for tag in sorted(plain):
+            element = plain[tag]
             value = element.value if isinstance(element, RawDataElement) else None
             if tag in dicomfile.PIXEL_TAGS and isinstance(element, RawDataElement):
                 chunks[tag] = dicomfile.raw_element(tag, element, source)
@@ -109,7 +111,7 @@ class Engine:
                     fates.append(known[1])
                     continue
             walk.fates = []
-            encoded = walk.element(int(tag), element, "", "", encodings, creators)
+            encoded = walk.element(tag, element, "", "", encodings, creators)
             told = b",".join(_fates_json(walk.fates))
             if encoded:
                 chunks[tag] = encoded

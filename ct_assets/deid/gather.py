@@ -158,18 +158,18 @@ def _walk(
     own = dicomfile.elements(dataset)
     encodings = encodings_of(own, encodings)
     sources, sequences = _source_tags(), _sequence_tags()
-    for tag, element in own.items():
-        vr = element.VR
-        if vr == "PN" and not tag >> 16 & 1 and vr_in_dictionary(int(tag)) not in ("PN", "UN"):
+    for base_tag, element in own.items():
+        tag, vr = int(base_tag), element.VR  # a BaseTag compares in Python, slowly
+        if vr == "PN" and not tag >> 16 & 1 and vr_in_dictionary(tag) not in ("PN", "UN"):
             vr = None  # a damaged file must not make a name of a SOP class
         if tag in sources or vr == "PN" or vr == "UI" or (in_identification and tag in _PERSON_CODES):
-            _take_element(int(tag), element, encodings, person, into, parent_tag, in_identification)
+            _take_element(tag, element, encodings, person, into, parent_tag, in_identification)
         elif vr == "SQ" or ((vr is None or vr == "UN") and (tag in sequences or tag >> 16 & 1)):
             if isinstance(element, RawDataElement) and not dicomfile.raw_bytes(element):
                 continue
             identification = in_identification or tag in _identification_sequences()
             for item in dicomfile.items_of(element) or ():
-                _walk(item, encodings, person, into, parent_tag=int(tag), in_identification=identification)
+                _walk(item, encodings, person, into, parent_tag=tag, in_identification=identification)
 
 
 def _take_element(
