@@ -29,11 +29,14 @@ def test_a_plan_of_another_fold_is_stale(cohort):
         train_fold(CONFIG, **cohort.arguments() | {"fold": "1"})
 
 
-class TestAnExperimentIsOneThing:
-    @pytest.fixture(scope="class", autouse=True)
-    def begun(self, cohort):
-        train_fold(CONFIG, **cohort.arguments(experiment="begun"))
+@pytest.fixture(scope="module")
+def begun(cohort):
+    """An experiment that has one trained fold."""
+    return train_fold(CONFIG, **cohort.arguments(experiment="begun"))
 
+
+@pytest.mark.usefixtures("begun")
+class TestAnExperimentIsOneThing:
     def test_a_changed_manifest_is_refused(self, cohort):
         changed = cohort.manifest.with_columns(stage=pl.lit("III"))
         with pytest.raises(UsageError, match="manifest_changed: experiment begun"):
