@@ -70,7 +70,7 @@ def main() -> None:
             batch = task.batches[position]
         loading = (time.process_time() - started) / 20
         task.batches = Fixed(batch)
-        task.validate = lambda rank, ranks: {"dice": 0.5}
+        task.validate = lambda *_: {"dice": 0.5}
         ours, bare = [], []
         for _ in range(3):
             bare.append(bare_steps(task, config, batch, steps))

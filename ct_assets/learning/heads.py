@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from ct_assets.settings.training import StageHeadSettings
 
-
 VOLUME_CENTRE, VOLUME_SCALE = 3.0, 1.5
 """log(1 + ml) of usual tumours: 20 ml is the middle, 4 and 90 ml one deviation away."""
 

@@ -60,12 +60,11 @@ def predict(
     """
     settings = settings or Settings()
     timings = progress.Timings() if timings is None else timings
-    with tempfile.TemporaryDirectory() as fetched:
-        with timings.step("model") as step:
-            folder = _folder(model, settings.layout, tracking_uri or settings.tracking.uri, Path(fetched))
-            opened = bundle.load(folder)
-            members = bundle.open_members(folder, opened)
-            step.items = len(members)
+    with tempfile.TemporaryDirectory() as fetched, timings.step("model") as step:
+        folder = _folder(model, settings.layout, tracking_uri or settings.tracking.uri, Path(fetched))
+        opened = bundle.load(folder)
+        members = bundle.open_members(folder, opened)
+        step.items = len(members)
     with timings.step("inputs") as step:
         inputs, refused = find_inputs(input_path, settings, workers)
         step.items = len(inputs)

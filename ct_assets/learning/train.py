@@ -6,6 +6,7 @@ Belongs here: refusals by name, the record, the tracking run, devices. The loop 
 import platform as machine
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,9 +71,10 @@ def train_fold(
 
     `volumes` is the fold's table `FoldVolumes`, `stages` the vocabulary in order; `store_dir` is the store of
     a smaller set, where that is trained on; `experiment_config` is the experiment's own configuration where
-    this training's follows from it (fewer epochs). A training that is complete returns its result at once. Raises `UsageError` with the code of `ct_assets.reasons` where the plan is
-    stale, the manifest has changed, or the configuration is not the experiment's, and `TrainingPaused` once
-    everything is saved when a pause is asked for.
+    this training's follows from it (fewer epochs). A training that is complete returns its result at once.
+    Raises `UsageError` with the code of `ct_assets.reasons` where the plan is stale, the manifest has changed,
+    or the configuration is not the experiment's, and `TrainingPaused` once everything is saved when a pause is
+    asked for.
     """
     folder = model_dir or layout.fold_model(experiment, fold)
     check_plan(plan, volumes, fold)
@@ -214,7 +216,8 @@ def _run(job: Job, resume: bool) -> TrainingResult:
             if single:
                 fitted, run_id = fit(fabric, job, heard, resume)
             else:
-                fitted, run_id = fabric.launch(_fit_rank, job, resume)  # type: ignore[arg-type]
+                values, run_id = fabric.launch(partial(_fit_rank, job=job, resume=resume))
+                fitted = FitResult(**values)
             if fitted.status == "paused":
                 raise control.TrainingPaused(
                     f"{job.experiment}, fold {job.fold}: paused after {fitted.epochs} epochs; launch it again "
@@ -225,8 +228,10 @@ def _run(job: Job, resume: bool) -> TrainingResult:
     return _result(job.folder, files.read_json(job.folder / RESULT_NAME), run_id)
 
 
-def _fit_rank(fabric: Fabric, job: Job, resume: bool) -> tuple[FitResult, str | None]:
-    return fit(fabric, job, control.Control(job.folder), resume)
+def _fit_rank(fabric: Fabric, *, job: Job, resume: bool) -> tuple[dict[str, Any], str | None]:
+    """Fit in one of several processes; what goes between them is plain, since Fabric walks through it."""
+    fitted, run_id = fit(fabric, job, control.Control(job.folder), resume)
+    return dict(vars(fitted)), run_id
 
 
 def fit(fabric: Fabric, job: Job, heard: control.Control, resume: bool) -> tuple[FitResult, str | None]:

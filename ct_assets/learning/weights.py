@@ -119,7 +119,7 @@ def read(path: Path, layout: str) -> tuple[dict[str, Tensor], Layout, dict[str, 
         "swin_ssl": _from_ssl,
         "swin_dae": _from_dae,
         "swin_unetr": _prefixed,
-        "own": dict,
+        "own": _from_own,
     }
     return rename[found](tensors), found, {}
 
@@ -222,7 +222,7 @@ def _recognise(tensors: Mapping[str, Tensor], path: Path) -> Layout:
         return "swin_dae"
     if any(name.startswith("layers1.0.blocks.") for name in names):
         return "swin_ssl"
-    if any(name.startswith("backbone.") or name.startswith("network.backbone.") for name in names):
+    if any(name.startswith(("backbone.", "network.backbone.")) for name in names):
         return "own"
     raise UsageError(
         f"weights_not_loaded: {path.name}: its tensors are named as in no known layout (first: "
@@ -247,6 +247,11 @@ def _from_dae(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ours = ours.removeprefix("encoder.").replace(".mlp.fc1.", ".mlp.linear1.")
         renamed[f"backbone.swinViT.{ours.replace('.mlp.fc2.', '.mlp.linear2.')}"] = value
     return renamed
+
+
+def _from_own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take the network out of a checkpoint of ours; the loss's own tensors stay behind."""
+    return {name.removeprefix("network."): value for name, value in tensors.items()}
 
 
 def _prefixed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

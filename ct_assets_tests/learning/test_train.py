@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from ct_assets.errors import UsageError
-from ct_assets.learning import control
+from ct_assets.learning import checkpoints, control
 from ct_assets.learning.control import TrainingPaused
 from ct_assets.learning.train import manifest_digest, train_fold
 from ct_assets_tests.learning import tiny
@@ -98,3 +98,14 @@ def test_patients_without_mask_or_stage_take_part(cohort, tmp_path):
     lacking = tiny.TinyCohort(part.layout, manifest)
     result = train_fold(CONFIG, **lacking.arguments())
     assert 0 <= result.metrics["dice"] <= 1
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_together(cohort):
+    """Data parallel, as on several GPUs: every rank its own batches, one set of weights, validation shared."""
+    stages = [{"name": "head", "epochs": 1, "freeze": ["network.backbone.*"]}, {"epochs": 1}]
+    config = tiny.config(devices=2, stages=stages, steps_per_epoch=2)
+    result = train_fold(config, **cohort.arguments(experiment="parallel"))
+    assert result.status == "finished"
+    assert 0 <= result.metrics["dice"] <= 1
+    assert len(checkpoints.load(result.last)["random"]) == 2

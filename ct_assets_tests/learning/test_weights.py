@@ -111,6 +111,13 @@ class TestPublishedLayouts:
         assert report.sha256 == sha256 == files.sha256_file(path)
         assert report.not_in_file == report.other_shape == report.not_in_network == ()
 
+    def test_a_checkpoint_of_an_earlier_training_gives_its_network(self, tmp_path):
+        content = {f"network.{name}": value for name, value in network(0).state_dict().items()}
+        checkpoints.save(tmp_path / "last.ckpt", {"module": {**content, "loss.log_variance": torch.zeros(2)}})
+        report = load(tmp_path / "last.ckpt")
+        assert (report.layout, report.share) == ("own", 1.0)
+        assert report.not_in_network == ("loss.log_variance",)
+
 
 class TestRefusals:
     def test_a_file_that_fills_next_to_nothing_is_an_error_not_a_random_start(self, tmp_path):

@@ -1,0 +1,77 @@
+"""The page of an experiment: one file, the same numbers as its JSON, forced readings marked."""
+
+import re
+
+import polars as pl
+import pytest
+
+from ct_assets import files, tables
+from ct_assets.layout import Layout
+from ct_assets.reports import experiment, figures
+from ct_assets.tables.learning import SegmentationScores
+
+FIGURE = {"value": 0.71234, "low": 0.60012, "high": 0.80056, "patients": 9, "undefined_share": 0.0}
+
+
+def content(**changes):
+    pooled = dict.fromkeys(experiment.SEGMENTATION_COLUMNS, FIGURE)
+    return {
+        "kind": "cross_validation",
+        "experiment": "lung",
+        "patients": 9,
+        "cases": 9,
+        "folds": [],
+        "confidence": 0.95,
+        "bootstrap_samples": 500,
+        "nsd_tolerance_mm": 2.0,
+        "verdicts": ["dice: the model does NOT beat threshold_in_lung: difference 0.010 (interval none)."],
+        "segmentation": {"model": {"pooled": pooled, "folds": {}, "strata": {}}},
+        "stage": {},
+        "calibration": {"kind": "none", "operating_points": []},
+        "case_scores": [],
+        "models": ["0" * 64],
+        "config_digest": "1" * 64,
+        "manifest_digest": "2" * 64,
+        **changes,
+    }
+
+
+def written(folder, **changes):
+    none = tables.frame([], SegmentationScores)
+    return experiment.write(content(**changes), pl.DataFrame(), none, Layout(folder), none, folder=folder)
+
+
+def test_the_numbers_of_the_page_are_those_of_the_json_beside_it(tmp_path):
+    page = written(tmp_path).read_text()
+    twin = files.read_json(tmp_path / experiment.JSON_NAME)
+    figure = twin["segmentation"]["model"]["pooled"]["dice"]
+    shown = re.findall(r"(\d\.\d{3}) \((\d\.\d{3}) to (\d\.\d{3})\)", page)
+    assert len(shown) == len(experiment.SEGMENTATION_COLUMNS)
+    for value, low, high in shown:
+        for text, number in ((value, "value"), (low, "low"), (high, "high")):
+            assert float(text) == pytest.approx(figure[number], abs=5e-4)
+
+
+def test_it_is_one_file(tmp_path):
+    page = written(tmp_path).read_text()
+    assert "<script" not in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_a_model_that_beats_nothing_is_told_so_in_red(tmp_path):
+    assert 'class="verdict not">dice: the model does NOT beat' in written(tmp_path).read_text()
+
+
+def test_a_forced_reading_stands_on_top(tmp_path):
+    assert "This reading was forced" not in written(tmp_path, is_forced=False).read_text()
+    assert "This reading was forced" in written(tmp_path, is_forced=True).read_text()
+
+
+def test_what_is_not_defined_is_a_dash():
+    assert experiment.figure_text({"value": None, "low": None, "high": None}) == "–"
+    assert experiment.figure_text(FIGURE | {"low": None}) == "0.712"
+
+
+def test_the_same_figures_give_the_same_picture():
+    rows = {"0": [{"epoch": 1, "train_loss": 0.5, "learning_rate": 0.1, "val_dice": 0.4}]}
+    assert figures.curves(rows) == figures.curves(rows)
