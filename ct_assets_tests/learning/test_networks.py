@@ -75,7 +75,7 @@ class TestWindowsThatDoNotFit:
 
     def test_instance_norm_over_one_voxel_is_refused_with_the_way_out(self):
         instance = TINY_SWIN.model_copy(update={"norm": "instance"})
-        with pytest.raises(UsageError, match="one voxel.*group"):
+        with pytest.raises(UsageError, match=r"one voxel.*group"):
             build(instance, (32, 32, 32))
         build(instance, (32, 32, 64))
 

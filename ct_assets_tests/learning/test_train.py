@@ -25,7 +25,7 @@ def test_a_plan_of_other_training_patients_is_stale(cohort):
 
 
 def test_a_plan_of_another_fold_is_stale(cohort):
-    with pytest.raises(UsageError, match="stale_plan.*of fold 0, not of fold 1"):
+    with pytest.raises(UsageError, match=r"stale_plan.*of fold 0, not of fold 1"):
         train_fold(CONFIG, **cohort.arguments() | {"fold": "1"})
 
 
@@ -49,11 +49,11 @@ class TestAnExperimentIsOneThing:
 
     def test_another_configuration_is_refused(self, cohort):
         other = CONFIG.model_copy(update={"seed": 5})
-        with pytest.raises(UsageError, match="experiment_mismatch.*training configuration"):
+        with pytest.raises(UsageError, match=r"experiment_mismatch.*training configuration"):
             train_fold(other, **cohort.arguments("1", "begun"))
 
     def test_another_vocabulary_is_refused(self, cohort):
-        with pytest.raises(UsageError, match="experiment_mismatch.*vocabulary"):
+        with pytest.raises(UsageError, match=r"experiment_mismatch.*vocabulary"):
             train_fold(CONFIG, **cohort.arguments("1", "begun") | {"stages": ["I", "II"]})
 
     def test_what_does_not_change_the_model_is_no_mismatch(self, cohort):
