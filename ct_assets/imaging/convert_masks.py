@@ -103,7 +103,9 @@ def load_mask(
         )
     else:
         structures = structure_sets.read(root / mask.path)
-        placed = place_structures(structures, converted.stack, converted.slices_of_sop, settings, tolerance_mm)
+        placed = place_structures(
+            structures, converted.stack, converted.slices_of_sop, settings, tolerance_mm
+        )
     warnings = {*placed.warnings, *mask.meant.warnings}
     if mask.meant.has_other_frame_of_reference:
         proven = mask.meant.by == "sop_instance" and not warnings & {
