@@ -84,6 +84,7 @@ def fold_model(
     context: dg.AssetExecutionContext, config: TrainingLaunch, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """The model of one fold: trained on its training patients, stopped and resumed at will, tracked in MLflow."""
+    from ct_assets.learning.control import TrainingPaused
     from ct_assets.learning.train import train_fold
 
     experiment, fold = split_key(context.partition_key)
@@ -93,18 +94,24 @@ def fold_model(
         named = load_training_config(Path(config.configuration)) if config.configuration else None
         training = settle_experiment(platform, experiment, named)
         plan, volumes, store = fold_data(platform, fold, training)
-        result = train_fold(
-            training,
-            experiment=experiment,
-            fold=fold,
-            plan=plan,
-            volumes=volumes,
-            store_dir=store,
-            manifest=experiment_manifest(platform, training),
-            layout=layout,
-            tracking_uri=platform.tracking_uri,
-            stages=platform.settings.labels.stages,
-        )
+        try:
+            result = train_fold(
+                training,
+                experiment=experiment,
+                fold=fold,
+                plan=plan,
+                volumes=volumes,
+                store_dir=store,
+                manifest=experiment_manifest(platform, training),
+                layout=layout,
+                tracking_uri=platform.tracking_uri,
+                stages=platform.settings.labels.stages,
+            )
+        except TrainingPaused:
+            raise dg.Failure(
+                description=f"fold {fold} of {experiment} is paused with everything saved; launch it again to go on",
+                allow_retries=False,
+            ) from None
     return recorder.result(
         "fold_model",
         result.digest,
