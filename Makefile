@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: install demo test test-slow test-all lint ui lock clean
+.PHONY: install install-services demo test test-slow test-all test-services lint ui lock clean
 
 install: $(STAMP)
 
@@ -18,6 +18,13 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# What a service needs beside: Postgres, Ray, Kubernetes, object storage, the DICOM receiver.
+install-services: $(VENV)/.installed-services
+
+$(VENV)/.installed-services: $(STAMP) services.lock
+	$(BIN)/python -m pip install --quiet --no-deps --requirement services.lock
+	@touch $@
+
 demo: install
 	$(BIN)/ct-assets demo
 
@@ -26,12 +33,16 @@ ui: install
 
 # Fast tests, two at a time; what is marked slow (kills at every place, fuzzing, browser) has a target of its own.
 test: install
-	$(PYTEST) -m "not slow" -n 2 --dist loadfile
+	$(PYTEST) -m "not slow and not services" -n 2 --dist loadfile
 
 test-slow: install
-	$(PYTEST) -m slow -n 2 --dist loadfile
+	$(PYTEST) -m "slow and not services" -n 2 --dist loadfile
 
 test-all: test test-slow
+
+# Servers on loopback, started by the tests; a test whose server is not installed is skipped and says so.
+test-services: install-services
+	$(PYTEST) -m services -rs --durations=15 ct_assets_tests
 
 lint: install
 	$(BIN)/ruff format --check .
