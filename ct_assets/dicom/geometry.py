@@ -34,6 +34,11 @@ ROUNDING_ERRORS = 1.5
 """A coordinate misses a line through two others by at most so many units of their last decimal: half a unit
 each for itself and the line, a quarter more where the normal is oblique."""
 MOST_DECIMALS = 6
+SKIPPED_STEP = 1.5
+"""A step so many times the usual one skips a slice, even where thin slices keep it within the tolerance."""
+STEP_ROUNDING_ERRORS = 3.5
+"""Two steps differ by at most so many units of the positions' last decimal through rounding: four positions,
+half a unit each in three coordinates, along an oblique normal 4 x 0.5 x sqrt(3)."""
 WHOLE_STEP_SHARE = 0.1
 """A gap is a number of missing slices where it is a whole multiple of the spacing up to this share of it."""
 
@@ -176,7 +181,8 @@ def measure(
     ideal_heights = place * mean_step
     # Tolerances are of coordinates, as rounding is: along an oblique normal three of them add up.
     height_errors = np.abs(heights - ideal_heights) * np.abs(normal).max()
-    is_even = bool(height_errors.max() <= tolerance + FLOAT_SLACK_MM)
+    skips = _skips_a_slice(steps, _last_unit(positions))
+    is_even = bool(height_errors.max() <= tolerance + FLOAT_SLACK_MM) and not skips
     drift = in_plane @ np.stack([row_direction, column_direction])
     drift_tolerance = min(
         tolerance,
@@ -284,6 +290,15 @@ def _usual_step(steps: Floats) -> float:
     if round(ratio) > 1 and abs(ratio - round(ratio)) <= WHOLE_STEP_SHARE:
         return least
     return median
+
+
+def _skips_a_slice(steps: Floats, last_unit: float) -> bool:
+    """Whether a step is so much longer than the others that neither jitter nor rounding explains it."""
+    if len(steps) < 2:
+        return False
+    usual = float(np.median(steps)) if len(steps) > 2 else float(steps.min())
+    excess = float(steps.max()) - usual
+    return excess > max((SKIPPED_STEP - 1) * usual, STEP_ROUNDING_ERRORS * last_unit) + FLOAT_SLACK_MM
 
 
 def _multiples(steps: Floats, usual: float, tolerance: float) -> tuple[Floats, npt.NDArray[np.bool_]]:

@@ -88,6 +88,11 @@ class TestEveryRegularStack:
         assert (gap.after_slice, gap.missing_slices) == (lost - 1, 1)
         assert gap.gap_mm == pytest.approx(2 * step)
 
+    @pytest.mark.parametrize("slices", range(4, 8))
+    def test_of_thin_slices_does_not_hide_a_lost_one_in_the_tolerance(self, slices):
+        kept = np.delete(np.outer(np.arange(slices), [0, 0, 0.4375]), 1, axis=0)
+        assert measured(kept).faults in ((("missing_slices",),) if slices > 4 else (("uneven_spacing",),))
+
     @given(stacks(), st.floats(1, 40), st.floats(0, 2 * np.pi))
     @settings(max_examples=100, deadline=None)
     def test_when_sheared_is_a_tilt_of_that_angle(self, stack, degrees, direction):
