@@ -14,7 +14,7 @@ import polars as pl
 from ct_assets import files, progress
 from ct_assets.errors import UsageError
 from ct_assets.layout import Layout
-from ct_assets.learning import bundle, checkpoints, model_card, registry
+from ct_assets.learning import bundle, checkpoints, model_card, registry, tracking
 from ct_assets.learning.calibration import Calibration
 from ct_assets.learning.evaluate import CALIBRATION_NAME, CV_NAME
 from ct_assets.learning.plan import FINAL, Plan
@@ -92,8 +92,32 @@ def build(
 
     files.replace_directory(folder, fill)
     made = described["bundle"]
-    name = registry.register(folder, made, report, layout, tracking_uri)
+    name = registry.register(
+        folder, _entry(made, report, layout), tracking_uri or tracking.default_uri(layout)
+    )
     return FinalModel(folder, made, name)
+
+
+def _entry(made: bundle.Bundle, report: dict[str, Any], layout: Layout) -> registry.Entry:
+    return registry.Entry(
+        name=made.config.final.registered_name,
+        digest=made.digest,
+        experiment=made.experiment,
+        experiment_dir=layout.experiment(made.experiment),
+        manifest_digest=made.manifest_digest,
+        figures=_figures(report),
+        code=Path(__file__).with_name("mlflow_model.py"),
+        outputs=("series", "status", "mask", "stage"),
+    )
+
+
+def _figures(report: dict[str, Any]) -> dict[str, float]:
+    figures = {}
+    for group in ("segmentation", "stage"):
+        for name, figure in report[group].get("model", {}).get("pooled", {}).items():
+            if isinstance(figure, dict) and figure.get("value") is not None:
+                figures[f"cv_{name}"] = float(figure["value"])
+    return figures
 
 
 @dataclass(frozen=True)

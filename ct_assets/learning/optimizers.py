@@ -9,9 +9,6 @@ from torch import nn
 from ct_assets.errors import UsageError
 from ct_assets.settings.training import OptimizerSettings
 
-SGD_MOMENTUM = 0.99
-"""With Nesterov, as nnU-Net trains (Isensee 2021)."""
-
 
 class UntrainedParameterError(Exception):
     """A parameter wants a gradient and no optimizer steps it."""
@@ -67,7 +64,11 @@ def build(
         optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=fused)
     else:
         optimizer = torch.optim.SGD(
-            groups, lr=learning_rate, momentum=SGD_MOMENTUM, nesterov=True, fused=fused
+            groups,
+            lr=learning_rate,
+            momentum=settings.momentum,
+            nesterov=settings.nesterov and settings.momentum > 0,
+            fused=fused,
         )
     check_covers(module, optimizer)
     return optimizer

@@ -5,16 +5,16 @@ files (no pickle), with signature, card, and the plan inside its bundle.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ct_assets import files, progress
 from ct_assets.errors import UsageError
-from ct_assets.layout import Layout
 from ct_assets.learning import tracking
-from ct_assets.learning.bundle import BUNDLE_NAME, Bundle
+from ct_assets.learning.bundle import BUNDLE_NAME
 
 CANDIDATE = "candidate"
 CHAMPION = "champion"
@@ -22,27 +22,44 @@ DIGEST_TAG = "bundle_digest"
 SCHEME = "models:/"
 
 
-def register(
-    folder: Path, bundle: Bundle, report: dict[str, Any], layout: Layout, tracking_uri: str | None
-) -> str | None:
-    """Log the bundle as a run's model and register it; return `models:/<name>/<version>`.
+@dataclass(frozen=True)
+class Entry:
+    """A bundle as the register knows it, whichever system made it."""
+
+    name: str
+    """The registered name."""
+    digest: str
+    """Digest of the bundle; the same bundle is registered once."""
+    experiment: str
+    experiment_dir: Path
+    """Where the experiment's parent run is remembered."""
+    manifest_digest: str
+    """What it was trained on."""
+    figures: Mapping[str, float]
+    """Metrics of the run that logs it."""
+    code: Path
+    """The file that MLflow loads the model by."""
+    outputs: tuple[str, ...]
+    """Columns of a prediction."""
+
+
+def register(folder: Path, entry: Entry, uri: str) -> str | None:
+    """Log a bundle (with its `card.md`) as a run's model and register it; return `models:/<name>/<version>`.
 
     The same bundle is registered once. Returns None, and says so, where the server cannot be reached.
     """
-    uri = tracking_uri or tracking.default_uri(layout)
-    name = bundle.config.final.registered_name
     try:
         client = tracking.client(uri)
-        known = _known(client, name, bundle.digest)
+        known = _known(client, entry.name, entry.digest)
         if known is None:
-            known = _log(client, uri, folder, bundle, report, layout)
-        client.set_registered_model_alias(name, CANDIDATE, known)
+            known = _log(client, uri, folder, entry)
+        client.set_registered_model_alias(entry.name, CANDIDATE, known)
     except Exception as error:
         progress.say(
-            f"registering {name}: {type(error).__name__}; the bundle stands, build it again to register"
+            f"registering {entry.name}: {type(error).__name__}; the bundle stands, build it again to register"
         )
         return None
-    return f"{SCHEME}{name}/{known}"
+    return f"{SCHEME}{entry.name}/{known}"
 
 
 def promote(
@@ -88,47 +105,46 @@ def _known(client: Any, name: str, digest: str) -> str | None:
     return None
 
 
-def _log(client: Any, uri: str, folder: Path, bundle: Bundle, report: dict[str, Any], layout: Layout) -> str:
+def _log(client: Any, uri: str, folder: Path, entry: Entry) -> str:
     import mlflow
     from mlflow.models.signature import ModelSignature
     from mlflow.types.schema import ColSpec, Schema
 
-    experiment_dir = layout.experiment(bundle.experiment)
-    parent = tracking.parent_run(client, uri, bundle.experiment, experiment_dir)
+    parent = tracking.parent_run(client, uri, entry.experiment, entry.experiment_dir)
     run = client.create_run(
-        tracking.experiment_id(client, uri, bundle.experiment),
+        tracking.experiment_id(client, uri, entry.experiment),
         run_name="final model",
-        tags={"mlflow.parentRunId": parent, DIGEST_TAG: bundle.digest},
+        tags={"mlflow.parentRunId": parent, DIGEST_TAG: entry.digest},
     )
     signature = ModelSignature(
         inputs=Schema([ColSpec("string", "input"), ColSpec("string", "output")]),
-        outputs=Schema([ColSpec("string", name) for name in ("series", "status", "mask", "stage")]),
+        outputs=Schema([ColSpec("string", name) for name in entry.outputs]),
     )
-    name = bundle.config.final.registered_name
     with _current(uri):
         with mlflow.start_run(run_id=run.info.run_id), warnings.catch_warnings():
             # an input example would be a patient's image
             warnings.filterwarnings("ignore", message=".*input example.*")
             logged = mlflow.pyfunc.log_model(
                 name="model",
-                python_model=str(Path(__file__).with_name("mlflow_model.py")),
+                python_model=str(entry.code),
                 artifacts={"bundle": str(folder)},
                 signature=signature,
                 pip_requirements=["ct-assets"],
             )
-            mlflow.log_metrics(_figures(report))
-        if not client.search_registered_models(f"name='{name}'"):
-            client.create_registered_model(name)
+            mlflow.log_metrics(dict(entry.figures))
+        if not client.search_registered_models(f"name='{entry.name}'"):
+            client.create_registered_model(entry.name)
         version = client.create_model_version(
-            name,
+            entry.name,
             logged.model_uri,
             run_id=run.info.run_id,
-            tags={DIGEST_TAG: bundle.digest, "manifest_digest": bundle.manifest_digest},
+            tags={DIGEST_TAG: entry.digest, "manifest_digest": entry.manifest_digest},
             description=(folder / "card.md").read_text(encoding="utf-8"),
         )
     client.set_terminated(run.info.run_id)
     files.write_json(
-        experiment_dir / "registered.json", {"name": name, "version": version.version, "uri": uri}
+        entry.experiment_dir / "registered.json",
+        {"name": entry.name, "version": version.version, "uri": uri},
     )
     return str(version.version)
 
@@ -146,15 +162,6 @@ def _current(uri: str) -> Iterator[None]:
     finally:
         mlflow.set_tracking_uri(before[0])
         mlflow.set_registry_uri(before[1])
-
-
-def _figures(report: dict[str, Any]) -> dict[str, float]:
-    figures = {}
-    for group in ("segmentation", "stage"):
-        for name, figure in report[group].get("model", {}).get("pooled", {}).items():
-            if isinstance(figure, dict) and figure.get("value") is not None:
-                figures[f"cv_{name}"] = float(figure["value"])
-    return figures
 
 
 def _shown(uri: str) -> str:

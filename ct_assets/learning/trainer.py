@@ -27,9 +27,9 @@ from ct_assets.learning import checkpoints, optimizers, schedules
 from ct_assets.learning.checkpoints import RandomState
 from ct_assets.learning.control import Control, Request
 from ct_assets.learning.state import StateWriter
-from ct_assets.learning.task import Batch, Task
+from ct_assets.learning.task import Batch, LoopConfig, Task
 from ct_assets.learning.tracking import Tracker
-from ct_assets.settings.training import LOWER_IS_BETTER, TrainingConfig, TrainingStage
+from ct_assets.settings.training import LOWER_IS_BETTER, TrainingStage
 
 CURVES_NAME = "metrics.jsonl"
 
@@ -79,7 +79,7 @@ class Trainer:
     def __init__(
         self,
         task: Task,
-        config: TrainingConfig,
+        config: LoopConfig,
         *,
         model_dir: Path,
         identity: Mapping[str, str],

@@ -163,21 +163,28 @@ def acquire(
     scanner: Scanner, chest: anatomy.Chest, rng: np.random.Generator
 ) -> tuple[Grid, npt.NDArray[np.int16], npt.NDArray[np.bool_]]:
     """Scan a patient: the grid, HU as whole numbers (k, j, i), and the tumour's mask on the same grid."""
-    from scipy import ndimage
-
     grid = scanner.grid()
     k, j, i = np.indices(grid.shape)
     points = grid.world(np.stack([i, j, k], axis=-1).astype(np.float64)).astype(np.float32)
-    spacing = grid.spacing_mm
-    hu = anatomy.hounsfield(chest, points, voxel_mm=float(np.mean(spacing)))
+    hu = anatomy.hounsfield(chest, points, voxel_mm=float(np.mean(grid.spacing_mm)))
+    return grid, expose(scanner, grid, hu, rng), anatomy.tumour_mask(chest, points)
+
+
+def expose(
+    scanner: Scanner, grid: Grid, hu: npt.NDArray[np.float32], rng: np.random.Generator
+) -> npt.NDArray[np.int16]:
+    """Return true HU (k, j, i) as the machine reconstructs them: blurred by its kernel, noisy, whole numbers."""
+    from scipy import ndimage
+
     noise = rng.normal(0, 1, grid.shape).astype(np.float32)
     if scanner.blur_mm:
+        spacing = grid.spacing_mm
         sigma = (0.0, scanner.blur_mm / spacing[1], scanner.blur_mm / spacing[0])
         hu = ndimage.gaussian_filter(hu, sigma)
         noise = ndimage.gaussian_filter(noise, sigma)
         noise /= noise.std()
     hu = hu + noise * scanner.noise_hu
-    return grid, np.clip(np.rint(hu), *HU_RANGE).astype(np.int16), anatomy.tumour_mask(chest, points)
+    return np.clip(np.rint(hu), *HU_RANGE).astype(np.int16)
 
 
 def stored_values(scanner: Scanner, hu: npt.NDArray[np.int16]) -> npt.NDArray[np.int16 | np.uint16]:

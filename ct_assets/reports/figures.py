@@ -1,7 +1,8 @@
 """Plots of learning as PNG bytes, drawn without a display.
 
-Belongs here: one function a plot; each takes figures and returns bytes. Nothing is computed that a report's
-JSON does not hold, except the curves of ROC, precision and calibration, which are drawn from its predictions.
+Belongs here: one function a plot; each takes figures and returns bytes. `png` is for the plots that a single system has
+for itself. Nothing is computed that a report's JSON does not hold, except the curves of ROC, precision and
+calibration, which are drawn from its predictions.
 """
 
 import base64
@@ -53,7 +54,7 @@ def curves(rows_by_fold: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     for axis, title in zip(axes, ("training loss", "validation Dice", "learning rate"), strict=True):
         axis.set(title=title, xlabel="epoch")
     axes[0].legend(fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def roc_and_precision(
@@ -76,7 +77,7 @@ def roc_and_precision(
     axes[0].set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity")
     axes[1].set(title="precision and recall", xlabel="recall", ylabel="precision", ylim=(0, 1.02))
     axes[0].legend(fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def _draw_roc(
@@ -111,7 +112,7 @@ def reliability(truth: Ints, models: Mapping[str, Floats], bins: int) -> bytes:
     axis.plot([0, 1], [0, 1], ":", color="#999")
     axis.set(title="calibration", xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     axis.legend(fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def confusion(matrix: Sequence[Sequence[int]], stages: Sequence[str]) -> bytes:
@@ -125,7 +126,7 @@ def confusion(matrix: Sequence[Sequence[int]], stages: Sequence[str]) -> bytes:
     axis.set(title="confusion", xlabel="called", ylabel="true")
     axis.set_xticks(range(len(stages)), stages)
     axis.set_yticks(range(len(stages)), stages)
-    return _png(figure)
+    return png(figure)
 
 
 def dice_by_volume(scores: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any]]) -> bytes:
@@ -142,7 +143,7 @@ def dice_by_volume(scores: Sequence[Mapping[str, Any]], baseline: Sequence[Mappi
         )
     axis.set(title="Dice by tumour volume", xlabel="ml", ylabel="Dice", xscale="log", ylim=(-0.02, 1.02))
     axis.legend(fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def overlay(
@@ -169,7 +170,7 @@ def overlay(
     for name in drawn:
         axes[0].plot([], [], color=OUTLINES.get(name, COLOURS[0]), label=name)
     axes[0].legend(fontsize=8, loc="lower left")
-    return _png(figure)
+    return png(figure)
 
 
 def _draw_plane(axis: Axes, plane: Any, masks: Mapping[str, Any], aspect: float, title: str) -> None:
@@ -188,7 +189,8 @@ def _busiest(mask: npt.NDArray[np.bool_], axis: int) -> int:
     return int(counts.argmax()) if counts.any() else mask.shape[axis] // 2
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG bytes, and close it."""
     figure.tight_layout()
     buffer = io.BytesIO()
     # no metadata: the same figures give the same bytes

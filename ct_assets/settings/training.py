@@ -112,6 +112,10 @@ class OptimizerSettings(Section):
     """Peak learning rate of a stage that names none."""
     weight_decay: float = Field(default=1e-5, ge=0)
     """Decoupled for AdamW; never on biases and normalisation."""
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    """Of SGD; the default is nnU-Net's (Isensee 2021)."""
+    nesterov: bool = True
+    """Of SGD with momentum."""
     schedule: Literal["cosine", "polynomial", "constant"] = "cosine"
     """Course after the warm-up, a stage at a time."""
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
