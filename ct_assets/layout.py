@@ -113,6 +113,33 @@ class Layout:
         """A line a registration or replacement; names and digests only."""
         return self.root / "audits/intake/deliveries.jsonl"
 
+    # Keeping and forgetting
+
+    @property
+    def platform_record(self) -> Path:
+        """What form the data root has: the number of its schema."""
+        return self.root / "platform.json"
+
+    @property
+    def tombstones(self) -> Path:
+        """A line a withdrawn person: keyed digests, no identity, no pseudonym."""
+        return self.root / "audits/withdrawals/tombstones.jsonl"
+
+    @property
+    def withdrawal_under_way(self) -> Path:
+        """Whom a withdrawal is about, as long as it is not finished (restricted)."""
+        return self.root / "audits/uid/withdrawal.json"
+
+    @property
+    def backups(self) -> Path:
+        """A line a backup that was made: opaque name, time, how many had withdrawn."""
+        return self.root / "audits/backups/backups.jsonl"
+
+    @property
+    def retired(self) -> Path:
+        """A line a batch whose originals or quarantine went by the set time."""
+        return self.root / "audits/intake/retired.jsonl"
+
     # De-identification
 
     @property
@@ -278,6 +305,11 @@ class Layout:
     def neuro(self) -> Path:
         """The data set of head CT and MR with its token cache, unless the settings name another folder."""
         return self.root / "neuro"
+
+    @property
+    def brain(self) -> Path:
+        """Brain CT classification: its data set, splits, trainings and final model."""
+        return self.root / "brain"
 
     @property
     def reports(self) -> Path:

@@ -31,6 +31,7 @@ from ct_assets.deid import (
     table,
     uid_graph,
     values,
+    withdrawn,
 )
 from ct_assets.deid.dispositions import QUARANTINED, REJECTED, RELEASED, Planned
 from ct_assets.deid.engine import Engine, Person
@@ -41,6 +42,7 @@ from ct_assets.deid.leak_scan import Hit, LeakScanner, Searched, pixel_digest_of
 from ct_assets.deid.page import PageFacts
 from ct_assets.deid.pseudonyms import normalise_patient_id, pseudonym
 from ct_assets.deid.staging import Staging
+from ct_assets.deid.withdrawn import Withdrawn
 from ct_assets.errors import SafetyError, UsageError
 from ct_assets.layout import DeidPaths
 from ct_assets.settings.deid import DeidProfile
@@ -48,6 +50,7 @@ from ct_assets.tables.deid import Files, PatientMap, UidMap
 
 FILES_A_TASK = 24
 INSTANCES_A_TASK = 8
+NOBODY = Withdrawn()
 RESTRICTED_FILE_MODE = 0o600
 KEY_RECORD = "key_record.json"
 PRELOAD = ("ct_assets.deid.run",)
@@ -108,12 +111,14 @@ def deidentify(
     *,
     extra_identifiers: Sequence[Identifier] = (),
     labels_csv: Path | None = None,
+    refused: Withdrawn = NOBODY,
     workers: int,
     timings: progress.Timings | None = None,
 ) -> DeidSummary:
     """De-identify every file below `input_dir` and release the result into `paths`.
 
-    Nothing but the files, the profile, the key and the given identifiers decides. Raises `UsageError` for an
+    Nothing but the files, the profile, the key, the given identifiers and who has withdrawn (`refused`)
+    decides. Raises `UsageError` for an
     input that is no folder, and `SafetyError` when the leak scan finds anything: then nothing is released and
     `leak_scan.json` beside the audit says where.
     """
@@ -123,7 +128,7 @@ def deidentify(
     staging = Staging.beside(paths)
     try:
         with timings.step("inventory") as step:
-            facts, gathered = _gather(input_dir, workers)
+            facts, gathered = _gather(input_dir, refused, workers)
             if not facts:
                 raise UsageError(f"{input_dir}: holds no file")
             step.items = len(facts)
@@ -183,11 +188,14 @@ def _check_folders(input_dir: Path, paths: DeidPaths) -> None:
 # First pass
 
 
-def _gather(input_dir: Path, workers: int) -> tuple[list[FileFacts], Gathered]:
-    found, refused = listing.walk(input_dir)
+def _gather(input_dir: Path, refused: Withdrawn, workers: int) -> tuple[list[FileFacts], Gathered]:
+    found, no_files = listing.walk(input_dir)
     everything = Gathered()
-    facts: list[FileFacts] = [FileFacts(path, None, code) for path, code in refused]
-    tasks = [(input_dir, found[start : start + FILES_A_TASK]) for start in range(0, len(found), FILES_A_TASK)]
+    facts: list[FileFacts] = [FileFacts(path, None, code) for path, code in no_files]
+    tasks = [
+        (input_dir, found[start : start + FILES_A_TASK], refused)
+        for start in range(0, len(found), FILES_A_TASK)
+    ]
     with progress.track("reading", len(found)) as advance:
         for part in parallel.map_ordered(_gather_task, tasks, workers=workers, preload=PRELOAD):
             facts += part.files
@@ -199,8 +207,8 @@ def _gather(input_dir: Path, workers: int) -> tuple[list[FileFacts], Gathered]:
     return facts, everything
 
 
-def _gather_task(task: tuple[Path, list[str]]) -> Gathered:
-    root, relatives = task
+def _gather_task(task: tuple[Path, list[str], Withdrawn]) -> Gathered:
+    root, relatives, refused = task
     part = Gathered()
     for relative in relatives:
         try:
@@ -209,8 +217,23 @@ def _gather_task(task: tuple[Path, list[str]]) -> Gathered:
             part.files.append(FileFacts(relative, None, "unreadable_file"))
             continue
         with dicomfile.silence():
-            facts_of(relative, content, part)
+            if refused.holds_content(content):
+                _take_refused(relative, content, part)
+            else:
+                facts_of(relative, content, part)
     return part
+
+
+def _take_refused(relative: str, content: bytes, into: Gathered) -> None:
+    """Note a file of somebody who has withdrawn.
+
+    Its identifiers are kept in mind, so that they are cut out wherever others mention them; its names and
+    UIDs are not, since neither crosswalk nor audit holds anything of theirs.
+    """
+    alone = Gathered()
+    facts_of(relative, content, alone)
+    into.values |= alone.values
+    into.files.append(FileFacts(relative, alone.files[0].sha256, withdrawn.CODE))
 
 
 def _identifiers(found: Iterable[Identifier], key: SecretKey) -> Identifiers:

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 import filelock
 
 from ct_assets import files, progress
+from ct_assets.deid import withdrawn
+from ct_assets.deid.withdrawn import Withdrawn
 from ct_assets.errors import UsageError
-from ct_assets.intake import deliveries, markers
+from ct_assets.intake import deliveries, markers, taking_out
 from ct_assets.intake.markers import Marker, MarkerError
 from ct_assets.layout import Layout, check_key
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from ct_assets.deid.key import SecretKey
 
 NAME_HEX_DIGITS = 16
+NOBODY = Withdrawn()
 LOCK_TIMEOUT_S = 3600.0
 
 
@@ -49,6 +52,10 @@ class RegisteredBatch:
     bytes: int
 
 
+class NothingLeftError(UsageError):
+    """Every file of a delivery is of people who have withdrawn: there is no batch."""
+
+
 @dataclass(frozen=True)
 class Waiting:
     """A folder in the inbox that is no complete batch; its name may be a patient's and is not told."""
@@ -64,10 +71,12 @@ def ingest(drop: Path, layout: Layout, key: "SecretKey | None", name: str | None
     folder names of a hospital carry identities. A delivery that is there already, waiting or registered,
     under whatever name, is not taken twice. An explicit `name` that is registered with other files is a
     corrected delivery, and replaces the batch when it is registered.
+    Files of people who have withdrawn are not copied.
     Raises `UsageError` where the drop cannot be read whole, changes meanwhile, or does not fit on the disk.
     """
     if name is not None:
         check_key(name, "--name")
+    refused = withdrawn.load(layout.tombstones, key)
     _refuse_wrong_folder(drop, layout)
     layout.make_restricted()
     size = sum(found.state.st_size for found in markers.survey(drop))
@@ -78,11 +87,18 @@ def ingest(drop: Path, layout: Layout, key: "SecretKey | None", name: str | None
         try:
             partial.mkdir(mode=0o700)
             marker = markers.take(drop, "ingesting", copy_to=partial)
+            marker.write(partial)
+            if left_out := _take_out_withdrawn(partial, refused):
+                progress.say(f"{left_out} files are of people who have withdrawn and were left out")
+                marker = _marker_of(partial, name or "of this delivery") or Marker(())
+                if not marker.entries:
+                    raise NothingLeftError(
+                        f"{drop}: every file is of people who have withdrawn; nothing was taken"
+                    )
             if known := _known_as(layout, marker.digest):
                 progress.say(f"this delivery is here already, as batch {known}: nothing was copied")
                 return known
-            batch = name or _opaque_name(marker, key)
-            marker.write(partial)
+            batch = name or opaque_name(marker, key)
             _put_into_inbox(layout, batch, partial)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -90,6 +106,21 @@ def ingest(drop: Path, layout: Layout, key: "SecretKey | None", name: str | None
         f"batch {batch}: {len(marker.entries)} files, {marker.bytes / 1e6:.1f} MB, waits in the inbox"
     )
     return batch
+
+
+def hand_over(prepared: Path, layout: Layout, batch: str) -> bool:
+    """Move a prepared folder with its marker into the inbox as `batch`, in one step to all onlookers.
+
+    For intake that makes its batches on the inbox's own disk. Returns False, and removes the folder, where
+    the same delivery waits or is registered under that name already.
+    """
+    with _locked(layout):
+        marker = _marker_of(prepared, batch)
+        if marker is not None and marker_digest(layout, batch) == marker.digest:
+            shutil.rmtree(prepared)
+            return False
+        _put_into_inbox(layout, batch, prepared)
+    return True
 
 
 def complete_batches(layout: Layout) -> list[InboxBatch]:
@@ -165,16 +196,21 @@ def settled_batches(layout: Layout, *, now: float, settle_seconds: float) -> lis
     return complete_batches(layout)
 
 
-def register(layout: Layout, batch: str) -> RegisteredBatch:
+def register(layout: Layout, batch: str, refused: Withdrawn = NOBODY) -> RegisteredBatch:
     """Verify a batch against its marker and move it to the raw originals; again for one registered before.
 
     A batch in the inbox whose name is registered with another marker is a corrected delivery: the old
-    originals are moved aside (`raw/superseded`), never deleted. Raises `UsageError` where the batch is
-    neither in the inbox nor registered, or differs from its marker; it then stays where it is.
+    originals are moved aside (`raw/superseded`), never deleted. Files of people who have withdrawn are
+    taken out of what waits, and counted in the record of deliveries. Raises `UsageError` where the batch is
+    neither in the inbox nor registered, or differs from its marker; it then stays where it is. Raises
+    `NothingLeftError` where nothing of the delivery may be registered; it is then gone.
     """
     layout.make_restricted()
     waiting, raw = layout.inbox_batch(batch), layout.raw_batch(batch)
+    left_out = 0
     with _locked(layout):
+        for folder in (waiting, raw):
+            taking_out.finish(folder)
         marker = _marker_of(waiting, batch)
         if marker is None:
             marker = _marker_of(raw, batch)
@@ -183,6 +219,15 @@ def register(layout: Layout, batch: str) -> RegisteredBatch:
             _verify(raw, marker, batch)
         else:
             _verify(waiting, marker, batch)
+            if left_out := _take_out_withdrawn(waiting, refused):
+                progress.say(f"batch {batch}: {left_out} files of people who have withdrawn were taken out")
+                marker = _marker_of(waiting, batch) or Marker(())
+            if not marker.entries:
+                shutil.rmtree(waiting)
+                deliveries.record(layout, deliveries.REFUSED, batch, marker, left_out)
+                raise NothingLeftError(
+                    f"batch {batch}: every file is of people who have withdrawn; nothing was registered"
+                )
             old = _marker_of(raw, batch)
             if old is not None and old.digest == marker.digest:
                 shutil.rmtree(waiting)
@@ -191,7 +236,7 @@ def register(layout: Layout, batch: str) -> RegisteredBatch:
                 if raw.exists():
                     _set_aside(layout, batch, raw)
                 _move(waiting, raw)
-        _record(layout, batch, marker)
+        _record(layout, batch, marker, left_out)
     return RegisteredBatch(batch, marker.digest, len(marker.entries), marker.bytes)
 
 
@@ -235,7 +280,8 @@ def _known_as(layout: Layout, digest: str) -> str | None:
     return next((batch for batch, held in holding.items() if held == digest), None)
 
 
-def _opaque_name(marker: Marker, key: "SecretKey | None") -> str:
+def opaque_name(marker: Marker, key: "SecretKey | None") -> str:
+    """Return the name of a delivery: a keyed digest of its list, without a key a plain one."""
     digest = marker.digest if key is None else key.digest("batch name", marker.digest).hex()
     return f"b{digest[:NAME_HEX_DIGITS]}"
 
@@ -250,6 +296,19 @@ def _put_into_inbox(layout: Layout, batch: str, partial: Path) -> None:
     partial.rename(target)
 
 
+def _take_out_withdrawn(folder: Path, refused: Withdrawn) -> int:
+    """Remove the files of people who have withdrawn from a delivery; return their number."""
+    if not refused:
+        return 0
+    found = [
+        one.path
+        for one in markers.survey(folder)
+        if not one.source.is_symlink() and refused.holds_file(one.source)
+    ]
+    taking_out.take_out(folder, found)
+    return len(found)
+
+
 def _verify(folder: Path, marker: Marker, batch: str) -> None:
     found = markers.differences(folder, marker, f"verifying {batch}")
     if found:
@@ -259,7 +318,7 @@ def _verify(folder: Path, marker: Marker, batch: str) -> None:
         )
 
 
-def _record(layout: Layout, batch: str, marker: Marker) -> None:
+def _record(layout: Layout, batch: str, marker: Marker, left_out: int) -> None:
     """Note the registration, and before it each replacement that a killed registration did not come to note."""
     noted = {
         line["marker_digest"] for line in deliveries.read(layout) if line["event"] == deliveries.SUPERSEDED
@@ -269,7 +328,7 @@ def _record(layout: Layout, batch: str, marker: Marker) -> None:
         old = None if folder.name.startswith(".") else _marker_of(folder, batch)
         if old is not None and old.digest not in noted:
             deliveries.record(layout, deliveries.SUPERSEDED, batch, old)
-    deliveries.record(layout, deliveries.REGISTERED, batch, marker)
+    deliveries.record(layout, deliveries.REGISTERED, batch, marker, left_out)
 
 
 def _set_aside(layout: Layout, batch: str, folder: Path) -> None:

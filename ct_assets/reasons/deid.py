@@ -82,6 +82,11 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "its dates would be shifted a second time.",
         "Take it out of the delivery; use the released object.",
     ),
+    (
+        "withdrawn",
+        "The person has withdrawn consent; nothing of theirs is taken in.",
+        "Tell the sender. There is no way to take the object in under this key.",
+    ),
     # Objects
     (
         "structured_report",

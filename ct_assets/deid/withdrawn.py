@@ -1,0 +1,121 @@
+"""Who has taken back consent: tombstones without identity, and how a later delivery of theirs is known.
+
+Belongs here: the record of tombstones and the question whether an object belongs to somebody in it. Does
+not: removing what the platform holds of a person (`ct_assets.keeping.withdraw`).
+
+A tombstone is a keyed digest in a domain of its own, of the pseudonym and of each study's UID. Without the
+key nothing can be learnt from it, with the key only a guess can be tested. A study is of one patient (PS3.3
+A.1.2), so that an object that comes again under another number, or under none, is known by its study.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ct_assets import files
+from ct_assets.deid.key import SecretKey
+from ct_assets.deid.pseudonyms import normalise_patient_id, pseudonym
+from ct_assets.deid.uids import bare_uid
+from ct_assets.errors import UsageError
+
+RECORD_NAME = "tombstones.jsonl"
+CODE = "withdrawn"
+"""The reason code of a file that is refused because its person has withdrawn."""
+_HEX_DIGITS = 32
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """Everybody who has withdrawn from a platform, as far as a key can tell; picklable for workers."""
+
+    key: SecretKey | None = None
+    persons: frozenset[str] = frozenset()
+    studies: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.persons or self.studies)
+
+    def holds(self, patient_id: str, issuer: str = "", study_uid: str = "") -> bool:
+        """Tell whether an object of this PatientID, issuer and StudyInstanceUID is of somebody withdrawn."""
+        if not self or self.key is None:
+            return False
+        known = normalise_patient_id(patient_id)
+        if known and tombstone(self.key, pseudonym(self.key, patient_id, issuer)) in self.persons:
+            return True
+        study = bare_uid(study_uid)
+        return bool(study) and study_mark(self.key, study) in self.studies
+
+    def holds_file(self, path: Path) -> bool:
+        """Tell whether a file of a delivery is of somebody withdrawn; a medium's directory may name several."""
+        if not self:
+            return False
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return False
+        return self.holds_content(content)
+
+    def holds_content(self, content: bytes) -> bool:
+        """Do as `holds_file` with the bytes of a file."""
+        if not self:
+            return False
+        from ct_assets.deid import dicomfile
+        from ct_assets.deid.gather import Gathered, facts_of
+
+        gathered = Gathered()
+        with dicomfile.silence():
+            facts_of("", content, gathered)
+        facts = gathered.files[0]
+        if facts.code == "dicomdir":
+            return any(self.holds(patient_id) for patient_id in _named_in_directory(content))
+        return self.holds(facts.patient_id, facts.issuer, facts.study)
+
+
+def load(record: Path, key: SecretKey | None) -> Withdrawn:
+    """Read the record of tombstones.
+
+    Raises `UsageError` where somebody has withdrawn and there is no key: nobody could then tell whom to
+    refuse.
+    """
+    if not record.exists():
+        return Withdrawn()
+    lines = files.read_jsonl(record)
+    if lines and key is None:
+        raise UsageError(
+            "patients have withdrawn from this platform, and without the key nobody can tell whether they are "
+            "in a delivery: set CT_ASSETS_DEID_KEY or name the key file"
+        )
+    return Withdrawn(
+        key,
+        frozenset(mark for line in lines for mark in line["persons"]),
+        frozenset(mark for line in lines for mark in line["studies"]),
+    )
+
+
+def tombstone(key: SecretKey, pseudonym_of_person: str) -> str:
+    """Return what remains of a withdrawn person in ledgers."""
+    return f"withdrawn-{key.digest('withdrawal', pseudonym_of_person).hex()[:_HEX_DIGITS]}"
+
+
+def tombstone_of(key: SecretKey) -> Callable[[str], str]:
+    """Return `tombstone` under one key, as ledgers take it."""
+    return lambda pseudonym_of_person: tombstone(key, pseudonym_of_person)
+
+
+def study_mark(key: SecretKey, study_uid: str) -> str:
+    """Return the digest under which a withdrawn person's study is known again."""
+    return key.digest("withdrawal study", bare_uid(study_uid)).hex()[:_HEX_DIGITS]
+
+
+def _named_in_directory(content: bytes) -> set[str]:
+    """Return the PatientIDs that the records of a DICOMDIR name."""
+    import io
+
+    import pydicom
+
+    try:
+        directory = pydicom.dcmread(io.BytesIO(content), force=True)
+        records = directory.get("DirectoryRecordSequence", None) or ()
+        return {str(record.PatientID) for record in records if "PatientID" in record}
+    except Exception:
+        return set()
