@@ -53,6 +53,7 @@ def deid(
     config: Config = None,
 ) -> None:
     """De-identify every file of a folder, prove that nothing leaked, and release the result at once."""
+    from ct_assets.deid import withdrawn
     from ct_assets.deid.key import SecretKey
     from ct_assets.deid.run import deidentify, say_summary
     from ct_assets.layout import DeidPaths
@@ -62,13 +63,15 @@ def deid(
     from ct_assets.settings.deid import load_profile
 
     settings = load_settings(config)
+    secret = SecretKey.load(settings.deid.key_file)
     timings = Timings()
     summary = deidentify(
         input_dir,
         DeidPaths.of_command(output_dir),
         load_profile(profile or settings.deid.profile),
-        SecretKey.load(settings.deid.key_file),
+        secret,
         labels_csv=settings.labels.csv,
+        refused=withdrawn.load(settings.layout.tombstones, secret),
         workers=workers or default_workers(),
         timings=timings,
     )
@@ -325,16 +328,41 @@ def verify(config: Config = None, workers: Workers = None) -> None:
     print(f"{verified.files} released files are as the audit says")
 
 
+Host = Annotated[str, typer.Option(help="Address to listen on; others than loopback must be said twice.")]
+WithoutLogin = Annotated[
+    bool, typer.Option("--without-login", help="Yes, an address that others reach and no password.")
+]
+
+
 @app.command()
 def ui(
     config: Config = None,
-    port: Annotated[int, typer.Option(min=1024, max=65535, help="Port on loopback.")] = 3000,
+    port: Annotated[int, typer.Option(min=1024, max=65535, help="Port.")] = 3000,
+    host: Host = "127.0.0.1",
+    without_login: WithoutLogin = False,
 ) -> None:
     """Open the Dagster UI of this platform on loopback, with its sensors and schedules running."""
     from ct_assets.defs.ui import serve
     from ct_assets.settings import load_settings
 
-    serve(load_settings(config), config, port)
+    serve(load_settings(config), config, port, host, without_login=without_login)
+
+
+@app.command()
+def service(
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="code, daemon, operate or view.")],
+    config: Config = None,
+    port: Annotated[int | None, typer.Option(min=1024, max=65535, help="Port; default: the role's.")] = None,
+    host: Host = "127.0.0.1",
+    without_login: WithoutLogin = False,
+) -> None:
+    """Run one process of a service: code server, daemon, or a webserver to operate with or only to view."""
+    from ct_assets.defs.service import ROLES, run_role
+    from ct_assets.settings import load_settings
+
+    if role not in ROLES:
+        raise UsageError(f"{role}: the roles are {', '.join(ROLES)}")
+    run_role(load_settings(config), config, role, host=host, port=port, without_login=without_login)
 
 
 @app.command()

@@ -4,19 +4,25 @@ Domain code calls `track`; who shows it is decided by whoever called the domain 
 Also here: `Timings`, the steps of a command with their wall and CPU seconds.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+
+import orjson
 
 from ct_assets import files
 
 Advance = Callable[[int], None]
 
 SECONDS_BETWEEN_LINES = 5.0
+JSON_LINES = "CT_ASSETS_LOGS"
+"""Environment variable: with the value "json" lines outside Dagster are JSON objects, for a log collector."""
 
 _line_sink: ContextVar[Callable[[str], None] | None] = ContextVar("line_sink", default=None)
 _shows_here_too: ContextVar[bool] = ContextVar("shows_here_too", default=True)
@@ -109,6 +115,9 @@ def _cpu_s() -> float:
 
 
 def _to_stderr(line: str) -> None:
+    if os.environ.get(JSON_LINES) == "json":
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = orjson.dumps({"at": at, "level": "info", "message": line}).decode()
     print(line, file=sys.stderr, flush=True)
 
 

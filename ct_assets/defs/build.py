@@ -21,8 +21,10 @@ from ct_assets.defs import (
     training,
     volumes,
 )
+from ct_assets.defs.graph import GRAPH
 from ct_assets.defs.partitions import SETTINGS
 from ct_assets.defs.platform import Platform
+from ct_assets.defs.resources import refuse_unknown
 from ct_assets.settings import Settings
 
 STAGES = (intake, deid, audits, cohort, volumes, folds, training, evaluation, neuro)
@@ -32,15 +34,14 @@ PRELOAD = ["ct_assets.definitions", "polars", "pydicom"]
 
 def build_definitions(settings: Settings = SETTINGS) -> dg.Definitions:
     """Return the whole graph over the platform that `settings` describe."""
+    refuse_unknown(settings.execution.resources, GRAPH)
     return dg.Definitions(
         assets=dg.load_assets_from_modules(STAGES),
         asset_checks=[*dg.load_asset_checks_from_modules(STAGES), *schemas.checks],
         jobs=[
             jobs.ingest_job,
             jobs.cohort_refresh_job,
-            jobs.fold_job,
-            jobs.cross_validation_job,
-            jobs.final_training_job,
+            *jobs.heavy_jobs(settings),
             jobs.verify_job,
         ],
         sensors=[sensors.inbox_sensor, _automation_sensor()],

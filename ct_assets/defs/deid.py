@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from ct_assets import files
-from ct_assets.defs.graph import asset_arguments
+from ct_assets.defs.graph import asset_arguments, spec_arguments
 from ct_assets.defs.platform import Platform
 from ct_assets.defs.stage import Recorder, counts, link, running
 from ct_assets.errors import SafetyError
@@ -25,9 +25,7 @@ DESCRIPTIONS = {
 def _specs() -> list[dg.AssetSpec]:
     specs = []
     for name, description in DESCRIPTIONS.items():
-        arguments = asset_arguments(name)
-        arguments.pop("partitions_def")
-        specs.append(dg.AssetSpec(name, description=description, skippable=True, **arguments))
+        specs.append(dg.AssetSpec(name, description=description, skippable=True, **spec_arguments(name)))
     return specs
 
 
@@ -35,6 +33,7 @@ def _specs() -> list[dg.AssetSpec]:
     name="deidentify",
     specs=_specs(),
     partitions_def=asset_arguments("deid_dicom")["partitions_def"],
+    op_tags=asset_arguments("deid_dicom")["op_tags"],
     check_specs=[
         dg.AssetCheckSpec(
             LEAK_SCAN,
@@ -82,6 +81,7 @@ def deidentify(
                 platform.profile,
                 platform.key,
                 labels_csv=platform.settings.labels.csv,
+                refused=platform.withdrawn,
                 workers=platform.workers,
             )
         except SafetyError:

@@ -14,6 +14,7 @@ from ct_assets import files
 from ct_assets.defs import automation, partitions
 from ct_assets.defs.partitions import Kind
 from ct_assets.defs.platform import Platform
+from ct_assets.defs.resources import op_tags
 
 OWNERS = ["team:data-engineering"]
 TRAINING_OWNERS = ["team:machine-learning"]
@@ -218,14 +219,23 @@ TRAINING_DOOR = ("fold_volumes", "split_drift")
 
 
 def asset_arguments(name: str) -> dict[str, Any]:
-    """Return the arguments of `dg.asset` (and `dg.AssetSpec`) that the table decides."""
+    """Return the arguments of `dg.asset` that the table decides."""
+    node = GRAPH[name]
+    return {
+        **spec_arguments(name),
+        "partitions_def": partitions.DEFINITIONS[node.partition],
+        "op_tags": op_tags(name),
+    }
+
+
+def spec_arguments(name: str) -> dict[str, Any]:
+    """Return the arguments of `dg.AssetSpec` that the table decides: one of several assets of a `dg.multi_asset`."""
     node = GRAPH[name]
     return {
         "group_name": node.group,
         "kinds": set(node.kinds),
         "owners": TRAINING_OWNERS if node.group in ("training", "evaluation") else OWNERS,
         "code_version": node.code_version,
-        "partitions_def": partitions.DEFINITIONS[node.partition],
         "automation_condition": automation.on_changed_inputs if node.automated else None,
         "deps": [_dep(dep, node) for dep in node.deps],
     }

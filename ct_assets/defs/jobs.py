@@ -4,12 +4,15 @@ Belongs here: what can be launched by name.
 """
 
 from collections import Counter
+from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from ct_assets.defs.graph import GRAPH
 from ct_assets.defs.platform import Platform
 from ct_assets.defs.stage import running
+from ct_assets.settings import Settings
 
 
 def _of_groups(*groups: str) -> dg.AssetSelection:
@@ -28,17 +31,29 @@ cohort_refresh_job = dg.define_asset_job(
     ),
     description="Audit, judge and convert the cohort as it is now.",
 )
-fold_job = dg.define_asset_job(
-    "folds", _of_groups("folds"), description="Plan, volumes and drift of one fold."
-)
-cross_validation_job = dg.define_asset_job(
-    "cross_validation", _of_groups("training"), description="Train and predict one fold of one experiment."
-)
-final_training_job = dg.define_asset_job(
-    "final_training",
-    _of_groups("evaluation"),
-    description="Report over the folds, final model, and the one evaluation on the test set.",
-)
+HEAVY_JOBS = {
+    "folds": ("folds", "Plan, volumes and drift of one fold."),
+    "cross_validation": ("training", "Train and predict one fold of one experiment."),
+    "final_training": (
+        "evaluation",
+        "Report over the folds, final model, and the one evaluation on the test set.",
+    ),
+}
+"""Jobs whose steps are worth a machine of their own: the group of assets and what the job is for."""
+
+
+def heavy_jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
+    """Return the heavy jobs; with a Ray cluster for steps, each step goes there and is begun anew if it is lost."""
+    ray = settings.service.ray
+    elsewhere: dict[str, Any] = {}
+    if ray is not None and ray.launch in ("steps", "both"):
+        from ct_assets.defs.ray import LOST_STEP, step_executor
+
+        elsewhere = {"executor_def": step_executor(ray), "op_retry_policy": LOST_STEP}
+    return [
+        dg.define_asset_job(name, _of_groups(group), description=description, **elsewhere)
+        for name, (group, description) in HEAVY_JOBS.items()
+    ]
 
 
 @dg.op(description="Hold every released file against the digest that the audit gives.")

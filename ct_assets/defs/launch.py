@@ -21,7 +21,7 @@ from ct_assets.settings.training import TrainingConfig, load_training_config
 def run_platform(settings: Settings, until: str | None = None, training: Path | None = None) -> Outcome:
     """Do what `ct-assets run` does; raise what failed after everything else has been done."""
     config = load_training_config(training) if training else None
-    with open_instance(settings.layout) as instance:
+    with open_instance(settings) as instance:
         pipeline = Pipeline(settings, instance)
         _ = (
             pipeline.platform.key,
@@ -42,7 +42,7 @@ def train(settings: Settings, experiment: str | None, fold: str | None) -> None:
     folds = partitions.fold_names(settings)
     if fold is not None and fold not in folds:
         raise UsageError(f"--fold {fold}: the folds are {', '.join(folds)}")
-    with open_instance(settings.layout) as instance:
+    with open_instance(settings) as instance:
         pipeline = Pipeline(settings, instance)
         _train(pipeline, config, experiment or config.experiment, folds if fold is None else [fold])
         if fold is None and not pipeline.outcome.failed:

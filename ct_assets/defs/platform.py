@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_assets import parallel
+from ct_assets.defs.instance import tracking_url
 from ct_assets.layout import Layout
 from ct_assets.settings import Settings
 
 if TYPE_CHECKING:
     from ct_assets.deid.key import SecretKey
+    from ct_assets.deid.withdrawn import Withdrawn
     from ct_assets.settings.deid import DeidProfile
 
 
@@ -43,6 +45,13 @@ class Platform:
         hold_to_record(self.layout.key_record, key)
         return key
 
+    @property
+    def withdrawn(self) -> "Withdrawn":
+        """Who has withdrawn from this platform; read anew each time, since it may grow."""
+        from ct_assets.deid.withdrawn import load
+
+        return load(self.layout.tombstones, self.key)
+
     @cached_property
     def profile(self) -> "DeidProfile":
         """The de-identification profile in force."""
@@ -57,5 +66,9 @@ class Platform:
 
     @property
     def tracking_uri(self) -> str:
-        """The MLflow tracking server, by default an sqlite file under the data root."""
-        return self.settings.tracking.uri or f"sqlite:///{self.layout.mlflow / 'mlflow.db'}"
+        """The MLflow tracking server: the one named, else the platform's database, else an sqlite file."""
+        if self.settings.tracking.uri is not None:
+            return self.settings.tracking.uri
+        if self.settings.service.database is not None:
+            return tracking_url(self.settings.service.database)
+        return f"sqlite:///{self.layout.mlflow / 'mlflow.db'}"

@@ -14,6 +14,7 @@ import polars as pl
 
 from ct_assets import progress
 from ct_assets.defs import provenance
+from ct_assets.defs.fence import only_writer
 from ct_assets.defs.graph import GRAPH
 from ct_assets.defs.platform import Platform
 from ct_assets.errors import SafetyError, UsageError
@@ -28,11 +29,18 @@ IDENTITY_COLUMNS = ("patient_id", "_uid", "path", "digest", "sha256", "image", "
 
 @contextmanager
 def running(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterator[None]:
-    """Log progress as lines, and turn errors meant for people into failures that are not retried."""
+    """Log progress as lines, and turn errors meant for people into failures that are not retried.
+
+    Only one process at a time is inside for one step and partition (`defs.fence`).
+    """
     at_a_terminal = context.run.tags.get(LAUNCHED_BY) == COMMAND
+    op = context.op_execution_context if isinstance(context, dg.AssetExecutionContext) else context
+    layout = context.resources.platform.layout
+    partition = context.partition_key if context.has_partition_key else None
     with progress.lines_to(context.log.info, here_too=at_a_terminal):
         try:
-            yield
+            with only_writer(layout, op.op_handle.name, partition):
+                yield
         except (UsageError, SafetyError) as error:
             raise dg.Failure(description=str(error), allow_retries=False) from None
 

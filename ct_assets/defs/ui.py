@@ -1,4 +1,4 @@
-"""`ct-assets ui`: the Dagster webserver and daemon of one platform, on loopback, until stopped.
+"""`ct-assets ui`: the Dagster webserver and daemon of one platform, on loopback by default, until stopped.
 
 Belongs here: the two processes and their environment. The instance is prepared in `defs.instance`.
 """
@@ -12,38 +12,47 @@ from pathlib import Path
 
 from ct_assets import progress
 from ct_assets.defs.instance import prepare_home
+from ct_assets.defs.service import LOOPBACK, environment, refuse_public
 from ct_assets.errors import UsageError
 from ct_assets.settings import Settings
 from ct_assets.settings.load import PROJECT_ROOT
 
-LOOPBACK = "127.0.0.1"
 SECONDS_TO_END = 20
 
 
-def serve(settings: Settings, config: Path | None, port: int) -> None:
+def serve(
+    settings: Settings, config: Path | None, port: int, host: str = LOOPBACK, *, without_login: bool = False
+) -> None:
     """Run webserver and daemon until interrupted or until one of them ends; end both together.
 
-    Raises `UsageError` when one of them ends by itself (a port in use, say).
+    Raises `UsageError` when one of them ends by itself (a port in use, say), and for an address that others
+    can reach unless it is said twice.
     """
     from ct_assets.defs.platform import Platform
 
+    refuse_public(host, without_login=without_login)
     platform = Platform(settings)
     _ = platform.key  # a missing or foreign key is told here, not in the first run
-    environment = {
-        **os.environ,
-        "DAGSTER_HOME": str(prepare_home(settings.layout)),
-        "DAGSTER_DISABLE_TELEMETRY": "1",
-    }
-    if config is not None:
-        environment["CT_ASSETS_CONFIG"] = str(config.resolve())
+    home = prepare_home(settings)
+    environ = environment(settings, config, home, os.environ)
     workspace = str(PROJECT_ROOT / "workspace.yaml")
+    log_format = ["--log-format", "json"] if settings.service.logs == "json" else []
     commands = {
-        "webserver": ["dagster_webserver", "--host", LOOPBACK, "--port", str(port), "--workspace", workspace],
-        "daemon": ["dagster._daemon", "run", "--workspace", workspace],
+        "webserver": [
+            "dagster_webserver",
+            "--host",
+            host,
+            "--port",
+            str(port),
+            "--workspace",
+            workspace,
+            *log_format,
+        ],
+        "daemon": ["dagster._daemon", "run", "--workspace", workspace, *log_format],
     }
-    processes = {name: _start(command, environment) for name, command in commands.items()}
+    processes = {name: _start(command, environ) for name, command in commands.items()}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    progress.say(f"Dagster on http://{LOOPBACK}:{port}   data root {settings.data_root}   stop with Ctrl-C")
+    progress.say(f"Dagster on http://{host}:{port}   data root {settings.data_root}   stop with Ctrl-C")
     progress.say(f"MLflow:  mlflow ui --host {LOOPBACK} --backend-store-uri {platform.tracking_uri}")
     try:
         while True:
@@ -59,8 +68,8 @@ def serve(settings: Settings, config: Path | None, port: int) -> None:
         _end(list(processes.values()))
 
 
-def _start(module_and_arguments: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-m", *module_and_arguments], env=environment, cwd=PROJECT_ROOT)
+def _start(module_and_arguments: list[str], environ: dict[str, str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-m", *module_and_arguments], env=environ, cwd=PROJECT_ROOT)
 
 
 def _end(processes: "list[subprocess.Popen[bytes]]") -> None:

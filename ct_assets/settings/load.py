@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from ct_assets.errors import UsageError
 from ct_assets.settings.base import Section
 from ct_assets.settings.platform import Settings
+from ct_assets.settings.storage import check_url, is_url
+from ct_assets.settings.service import check_database
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_CONFIG = Path("configs/local.yaml")
@@ -26,18 +28,21 @@ def load_settings(config: Path | None = None, environ: Mapping[str, str] = os.en
     """Read the platform's settings from `config`, `CT_ASSETS_CONFIG` or `configs/local.yaml`.
 
     Relative paths in the file are relative to the file's folder; those of environment variables to the
-    working directory. `CT_ASSETS_DATA`, `CT_ASSETS_LABELS` and `CT_ASSETS_TRACKING_URI` override the file.
+    working directory. `CT_ASSETS_DATA`, `CT_ASSETS_LABELS`, `CT_ASSETS_TRACKING_URI` and
+    `CT_ASSETS_DATABASE` override the file.
     Raises `UsageError` naming file, key, value and allowed values.
     """
     path = config or _default_config(environ)
     settings = read_section(path, Settings).resolved_against(path.resolve().parent)
     overrides: dict[str, Any] = {}
     if data := environ.get("CT_ASSETS_DATA"):
-        overrides["data_root"] = Path(data).absolute()
+        overrides |= _data_root(settings, data)
     if labels := environ.get("CT_ASSETS_LABELS"):
         overrides["labels"] = settings.labels.model_copy(update={"csv": Path(labels).absolute()})
     if tracking := environ.get("CT_ASSETS_TRACKING_URI"):
         overrides["tracking"] = settings.tracking.model_copy(update={"uri": tracking})
+    if database := environ.get("CT_ASSETS_DATABASE"):
+        overrides["service"] = settings.service.model_copy(update={"database": _database(database)})
     return settings.model_copy(update=overrides)
 
 
@@ -59,6 +64,25 @@ def read_section(path: Path, model: type[Model]) -> Model:
         return model.model_validate(content)
     except ValidationError as error:
         raise UsageError(_explain(path, error, model)) from None
+
+
+def _database(url: str) -> str:
+    try:
+        return check_database(url)
+    except ValueError as error:
+        raise UsageError(f"CT_ASSETS_DATABASE: {error}") from None
+
+
+def _data_root(settings: Settings, data: str) -> dict[str, Any]:
+    """Return what `CT_ASSETS_DATA` changes: a folder of this machine, or a store with its working copy."""
+    if not is_url(data):
+        local = settings.storage.model_copy(update={"url": None})
+        return {"data_root": Path(data).absolute(), "storage": local}
+    try:
+        store = settings.storage.model_copy(update={"url": check_url(data)})
+    except ValueError as error:
+        raise UsageError(f"CT_ASSETS_DATA: {error}") from None
+    return {"data_root": store.work_root, "storage": store}
 
 
 def _default_config(environ: Mapping[str, str]) -> Path:

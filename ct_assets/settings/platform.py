@@ -1,17 +1,22 @@
 """The platform's settings: one field a section, each section declared in its own file beside this one."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ct_assets.layout import Layout
+from ct_assets.settings.alerts import AlertSettings
 from ct_assets.settings.audit import AuditSettings
 from ct_assets.settings.base import Section
+from ct_assets.settings.brain import BrainSettings
 from ct_assets.settings.cohort import EligibilitySettings, LabelSettings
 from ct_assets.settings.conversion import ConversionSettings
 from ct_assets.settings.folds import DerivedSettings, DriftSettings, PlanSettings, SplitSettings
 from ct_assets.settings.neuro import NeuroSettings
+from ct_assets.settings.receive import ReceiveSettings
+from ct_assets.settings.service import Resources, ServiceSettings
+from ct_assets.settings.storage import StorageSettings, is_url
 
 
 class DeidLocation(Section):
@@ -44,15 +49,20 @@ class ExecutionSettings(Section):
     """Worker processes of a stage; by default the processors at hand."""
     executor: Literal["in_process", "forkserver"] = "in_process"
     """Steps of one run in one process, or each in its own, forked from a server that has loaded the code."""
+    resources: dict[str, Resources] = {}
+    """What single assets ask of a cluster (Ray, Kubernetes), where it differs from `defs.resources`."""
 
 
 class Settings(Section):
     """Everything that `configs/local.yaml` and its siblings may say."""
 
     data_root: Path = Path("../data")
-    """The folder that holds everything; see `ct_assets.layout`."""
+    """The folder that holds everything; see `ct_assets.layout`. In the file it may be a store (`az://…`,
+    `s3://…`): here then stands the working copy, and the store under `storage.url`."""
+    storage: StorageSettings = StorageSettings()
     deid: DeidLocation = DeidLocation()
     intake: IntakeSettings = IntakeSettings()
+    receive: ReceiveSettings = ReceiveSettings()
     audit: AuditSettings = AuditSettings()
     labels: LabelSettings = LabelSettings()
     eligibility: EligibilitySettings = EligibilitySettings()
@@ -64,8 +74,23 @@ class Settings(Section):
     training: Path = Path("train/cpu.yaml")
     """The training configuration used where none is named (`ct_assets.settings.training`)."""
     neuro: NeuroSettings = NeuroSettings()
+    brain: BrainSettings = BrainSettings()
     tracking: TrackingSettings = TrackingSettings()
     execution: ExecutionSettings = ExecutionSettings()
+    service: ServiceSettings = ServiceSettings()
+    alerts: AlertSettings = AlertSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _store_and_working_copy(cls, content: Any) -> Any:
+        """Part a data root in a store into its URL and the working copy on this machine."""
+        if not isinstance(content, dict) or not is_url(content.get("data_root")):
+            return content
+        storage = content.get("storage") or {}
+        storage = {**storage, "url": content["data_root"]} if isinstance(storage, dict) else storage
+        given = storage.get("work_root") if isinstance(storage, dict) else None
+        work_root = given or StorageSettings.model_fields["work_root"].default
+        return {**content, "data_root": work_root, "storage": storage}
 
     @property
     def layout(self) -> Layout:
@@ -82,6 +107,10 @@ class Settings(Section):
         return self.model_copy(
             update={
                 "data_root": _resolve(folder, self.data_root),
+                "storage": self.storage.model_copy(
+                    update={"work_root": _resolve(folder, self.storage.work_root)}
+                ),
+                "receive": self.receive.resolved_against(folder),
                 "deid": self.deid.model_copy(
                     update={
                         "profile": _resolve(folder, self.deid.profile),
@@ -92,6 +121,12 @@ class Settings(Section):
                 "eligibility": eligibility.model_copy(update={"query": _resolve(folder, eligibility.query)}),
                 "neuro": self.neuro.model_copy(
                     update={key: path and _resolve(folder, path) for key, path in neuro.items()}
+                ),
+                "brain": self.brain.model_copy(
+                    update={
+                        "data_dir": self.brain.data_dir and _resolve(folder, self.brain.data_dir),
+                        "config": self.brain.config.resolved_against(folder),
+                    }
                 ),
                 "splits": self.splits.model_copy(
                     update={"given": self.splits.given and _resolve(folder, self.splits.given)}

@@ -57,7 +57,7 @@ def run(settings: Settings, **options: object) -> Outcome:
 
 
 def instance_of(settings: Settings):
-    return open_instance(settings.layout)
+    return open_instance(settings)
 
 
 def digests(root: Path, folders: tuple[str, ...] = PRODUCTS) -> dict[str, str]:

@@ -1,0 +1,96 @@
+"""Settings of a platform that runs as a service: its database, run queue, processes, Ray, what machines give.
+
+Belongs here: what `defs.instance` renders for Dagster and what `ct-assets service` starts. Everything has a
+default under which nothing but this machine is needed. Alerts have a file of their own.
+"""
+
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from ct_assets.settings.base import Section
+
+DATABASE_DRIVER = "postgresql+psycopg2"
+
+
+def check_database(url: str) -> str:
+    """Return a database URL that Dagster and MLflow both take and that holds no secret.
+
+    The password is libpq's own business (`PGPASSWORD`, or a `.pgpass` file): in a URL it would end in
+    process lists, configuration files and the record of each training.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != DATABASE_DRIVER:
+        raise ValueError(
+            f"begin it with {DATABASE_DRIVER}:// (a plain postgresql:// asks for another driver)"
+        )
+    if parts.password:
+        raise ValueError("put no password into it; give it as PGPASSWORD or in ~/.pgpass")
+    if not parts.path.strip("/"):
+        raise ValueError(f"name a database: {DATABASE_DRIVER}://user@host:5432/ct_assets")
+    return url
+
+
+DatabaseUrl = Annotated[str, AfterValidator(check_database)]
+
+
+class QueueSettings(Section):
+    """How much goes on at once, and what happens to a run whose worker is lost (`service.queue:`)."""
+
+    max_runs: int = Field(default=2, ge=1)
+    """Runs at once; others wait in the queue. One partition never has two."""
+    max_runs_by_job: dict[str, int] = {}
+    """Further limits by job, for example `{cross_validation: 1}`."""
+    start_timeout_seconds: int = Field(default=120, ge=10)
+    """A run that has not begun by then has failed."""
+    check_seconds: int = Field(default=30, ge=1)
+    """How often the worker of each run is looked at."""
+    max_hours: float | None = Field(default=None, gt=0)
+    """A run that takes longer is ended; by default none is."""
+    retries: int = Field(default=2, ge=0)
+    """How often a run is tried again, from where it failed, when its worker was lost. A stage that failed
+    by itself is not: it would fail again."""
+
+
+class CodeServer(Section):
+    """The process that has loaded the definitions and starts the runs (`service.code_server:`)."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=4266, ge=1024, le=65535)
+
+
+class RaySettings(Section):
+    """A Ray cluster that runs or steps go to (`service.ray:`)."""
+
+    address: str = "http://127.0.0.1:8265"
+    """Ray's jobs address: the dashboard of the head node."""
+    launch: Literal["runs", "steps", "both"] = "both"
+    """`runs`: each run is one job of the cluster, for many batches or folds. `steps`: each step of the heavy
+    jobs (folds, training, evaluation) is one, with the resources of its asset. A step costs some 7 seconds."""
+    environment: tuple[str, ...] = ()
+    """Names of environment variables that jobs get from the launching process. Ray shows their values to
+    everyone who sees its dashboard: no secrets; those belong into files or the environment of the nodes."""
+
+
+class ServiceSettings(Section):
+    """A platform that runs as a service (`service:`)."""
+
+    database: DatabaseUrl | None = None
+    """Postgres for Dagster and MLflow: `postgresql+psycopg2://user@host:5432/ct_assets`; Dagster takes the
+    schema `public`, MLflow `mlflow`. `CT_ASSETS_DATABASE` overrides it. By default sqlite files."""
+    queue: QueueSettings = QueueSettings()
+    code_server: CodeServer = CodeServer()
+    ray: RaySettings | None = None
+    logs: Literal["text", "json"] = "text"
+    """Lines for people, or one JSON object a line for a log collector."""
+    pages: bool = False
+    """True behind the proxy of `deploy/nginx`: it serves `reports/` and `figures/`, and assets link to them."""
+
+
+class Resources(Section):
+    """What one step of an asset asks of a cluster (`execution.resources.<asset>:`)."""
+
+    cpus: float = Field(default=1, gt=0)
+    memory_gb: float = Field(default=2, gt=0)
+    gpus: int = Field(default=0, ge=0)
