@@ -6,6 +6,7 @@ Belongs here: the wiring around a domain function. The functions themselves are 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import dagster as dg
 import polars as pl
 
 from ct_assets import progress
-from ct_assets.defs import provenance
+from ct_assets.defs import memory, provenance
 from ct_assets.defs.fence import only_writer
 from ct_assets.defs.graph import GRAPH
 from ct_assets.defs.platform import Platform
@@ -25,6 +26,8 @@ LAUNCHED_BY, COMMAND = "ct_assets/launched_by", "command"
 PREVIEW_ROWS = 10
 IDENTITY_COLUMNS = ("patient_id", "_uid", "path", "digest", "sha256", "image", "label")
 """Columns whose names end so stay out of previews: Dagster's database outlives a patient who withdraws."""
+
+_peak: ContextVar[memory.PeakMemory | None] = ContextVar("peak", default=None)
 
 
 @contextmanager
@@ -39,8 +42,12 @@ def running(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterat
     partition = context.partition_key if context.has_partition_key else None
     with progress.lines_to(context.log.info, here_too=at_a_terminal):
         try:
-            with only_writer(layout, op.op_handle.name, partition):
-                yield
+            with only_writer(layout, op.op_handle.name, partition), memory.watched() as peak:
+                token = _peak.set(peak)
+                try:
+                    yield
+                finally:
+                    _peak.reset(token)
         except (UsageError, SafetyError) as error:
             raise dg.Failure(description=str(error), allow_retries=False) from None
 
@@ -62,12 +69,14 @@ class Recorder:
         """Return the materialization of `name`, its data version being the digest of its content."""
         partition = self._context.partition_key if self._context.has_partition_key else None
         digest = provenance.input_digest(self._context.instance, self._platform, name, partition)
+        peak = _peak.get()
         return dg.MaterializeResult(
             asset_key=name,
             data_version=dg.DataVersion(content_digest),
             metadata={
                 **metadata,
                 "seconds": round(time.perf_counter() - self._started, 2),
+                **({"peak_memory_mb": round(peak.sample())} if peak else {}),
                 provenance.INPUT_DIGEST: digest,
             },
             check_results=checks or [],

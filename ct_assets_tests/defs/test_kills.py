@@ -1,9 +1,12 @@
 """A run that is killed anywhere, then run again, ends with the same bytes as an undisturbed one."""
 
 import os
+import queue
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -18,12 +21,12 @@ PLACES = {
     "de-identifying": "de-identifying:",
     "between the batches": "headers:",
     "the cohort's tables": "ct_prepro_audit",
-    "the NIfTI cache": "cases: 1/",
+    "the NIfTI cache": Path("nifti/imagesTr/*.nii.gz"),
     "a plan": "fold_plan, fold_volumes, split_drift of 0",
     "the volumes": "volumes:",
     "the second fold": "fold_plan, fold_volumes, split_drift of 1",
 }
-"""Where to kill: the first line of progress that holds these words."""
+"""Where to kill: at the first line of progress that holds these words, or once such a file is there."""
 
 LEFT_OVERS = (".partial-", ".old-")
 
@@ -54,8 +57,8 @@ def undisturbed(tmp_path_factory, phantom):
     return platforms.digests(settings.data_root)
 
 
-def run_and_kill(config: Path, words: str) -> bool:
-    """Run the command and kill its whole process group at the first line that holds `words`."""
+def run_and_kill(config: Path, place: str | Path) -> bool:
+    """Run the command and kill its whole process group as soon as it comes to the place."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("CT_ASSETS_")}
     process = subprocess.Popen(
         [sys.executable, "-c", "from ct_assets.cli import main; main()", "run", "--config", str(config)],
@@ -65,13 +68,24 @@ def run_and_kill(config: Path, words: str) -> bool:
         env=environment,
         start_new_session=True,
     )
-    for line in process.stderr:
-        if words in line:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return True
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=lambda: [lines.put(line) for line in process.stderr], daemon=True).start()
+
+    def is_there() -> bool:
+        if isinstance(place, Path):
+            time.sleep(0.002)
+            return any((config.parent / "data").glob(str(place)))
+        try:
+            return place in lines.get(timeout=0.05)
+        except queue.Empty:
+            return False
+
+    while not (came := is_there()) and process.poll() is None:
+        pass
+    if came and process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    return False
+    return came
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -86,8 +100,8 @@ def test_a_killed_run_is_made_good_by_the_next(place, tmp_path, phantom, undistu
 
 def test_killed_again_and_again_it_still_ends_right(tmp_path, phantom, undisturbed):
     settings = fresh(tmp_path, phantom)
-    for words in PLACES.values():
-        run_and_kill(tmp_path / "settings.yaml", words)
+    for where in PLACES.values():
+        run_and_kill(tmp_path / "settings.yaml", where)
     platforms.run(settings)
     found = platforms.digests(settings.data_root)
     assert {
