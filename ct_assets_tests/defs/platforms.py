@@ -21,18 +21,18 @@ PRODUCTS = ("deid", "audits", "cohort", "nifti", "folds", "quarantine")
 """Folders that a run makes and that hold no clock time outside `*_at`."""
 
 
-def write_settings(folder: Path, labels_csv: Path, **changes: object) -> Path:
-    """Write a settings file whose data root is `folder / "data"`, with the shipped profile and query."""
-    demo = yaml.safe_load((PROJECT_ROOT / "configs/demo.yaml").read_text())
+def write_settings(folder: Path, labels_csv: Path, *, shipped: str = "demo", **changes: object) -> Path:
+    """Write a settings file whose data root is `folder / "data"`, all else as in the shipped ones."""
+    base = yaml.safe_load((PROJECT_ROOT / f"configs/{shipped}.yaml").read_text())
     content = {
-        **demo,
+        **base,
         "data_root": str(folder / "data"),
         "deid": {"profile": str(PROJECT_ROOT / "configs/deid.yaml"), "key_file": str(folder / "key")},
         "eligibility": {
-            **demo.get("eligibility", {}),
+            **base.get("eligibility", {}),
             "query": str(PROJECT_ROOT / "configs/eligibility.sql"),
         },
-        "labels": {**demo["labels"], "csv": str(labels_csv)},
+        "labels": {**base["labels"], "csv": str(labels_csv)},
         "training": str(PROJECT_ROOT / "configs/train/demo.yaml"),
         **changes,
     }
