@@ -220,6 +220,35 @@ def ingest(
 
 
 @app.command()
+def receive(
+    config: Config = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Yes, listen on an address that other machines reach.")
+    ] = False,
+    waiting: Annotated[
+        bool, typer.Option("--list", help="Tell what has arrived and is not whole yet; receive nothing.")
+    ] = False,
+    deliver: Annotated[
+        str | None, typer.Option(metavar="STUDY", help="Decide that a waiting study is whole as it is.")
+    ] = None,
+    discard: Annotated[
+        str | None, typer.Option(metavar="STUDY", help="Decide to drop the broken series of a waiting study.")
+    ] = None,
+) -> None:
+    """Receive studies over the DICOM network until stopped; each whole study becomes a batch of the inbox."""
+    from ct_assets.intake.network import console
+    from ct_assets.settings import load_settings
+
+    settings = load_settings(config)
+    if waiting:
+        print("\n".join(console.listing(settings)))
+    elif deliver or discard:
+        print(console.decide(settings, deliver=deliver, discard=discard))
+    else:
+        console.receive(settings, public=public)
+
+
+@app.command()
 def run(
     config: Config = None,
     until: Annotated[str | None, typer.Option("--until", help="Stop after this asset.")] = None,

@@ -24,4 +24,29 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ("file_not_delivered", "The marker lists a file that is not there.", "Deliver the batch again."),
     ("file_not_listed", "A file is there that the marker does not list.", "Deliver the batch again."),
     ("file_altered", "A file is not the one whose digest the marker gives.", "Deliver the batch again."),
+    (
+        "association_aborted",
+        "An association that sent a series over the network broke off: the series may be half.",
+        "Have it sent again; or decide with `ct-assets receive --deliver` or `--discard`.",
+    ),
+    (
+        "receiver_stopped",
+        "The receiver ended while a series was being sent: the series may be half.",
+        "Have it sent again; or decide with `ct-assets receive --deliver` or `--discard`.",
+    ),
+    (
+        "object_not_stored",
+        "An object could not be put on disk, and its sender was told to send it again (A700).",
+        "Make room on the disk; the sender sends it again, by itself or by hand.",
+    ),
+    (
+        "object_unreadable",
+        "A received object tells no study or series; its sender was told so (C000).",
+        "Look at the object where it came from.",
+    ),
+    (
+        "object_not_as_announced",
+        "A received object is of another SOP class or instance than its sender said (A900).",
+        "Look at the object where it came from.",
+    ),
 )
