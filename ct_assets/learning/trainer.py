@@ -132,7 +132,8 @@ class Trainer:
         ended: Literal["finished", "stopped"] = "finished"
         with progress.track("training", self.config.epochs) as advance:
             advance(self.position.epoch)
-            while self.position.epoch < self.config.epochs:
+            # a training that was killed after its last epoch has nothing left to train
+            while self.position.epoch < self.config.epochs and not self._stops_early():
                 asked = self._train_epoch(batches)
                 if asked == "pause":
                     self._save_last()

@@ -78,7 +78,7 @@ class Chest:
 
 def hounsfield(chest: Chest, points_lps_mm: Floats, voxel_mm: float) -> Floats:
     """Return HU at points (..., 3); edges are blurred over `voxel_mm`, as partial volume does."""
-    canvas = _Canvas(points_lps_mm / chest.size, voxel_mm / chest.size)
+    canvas = Canvas(points_lps_mm / chest.size, voxel_mm / chest.size)
     _paint_trunk(canvas)
     _paint_lungs(canvas)
     for vessel in chest.vessels:
@@ -101,11 +101,11 @@ def tumour_mask(chest: Chest, points_lps_mm: Floats) -> npt.NDArray[np.bool_]:
     inside = np.zeros(points.shape[:-1], dtype=bool)
     for tumour in chest.tumours:
         for part in (tumour.core, *tumour.lobes):
-            inside |= _ellipsoid_distance(points, part) < 0
+            inside |= ellipsoid_distance(points, part) < 0
     return inside
 
 
-class _Canvas:
+class Canvas:
     """HU at points, painted shape after shape; a later shape covers an earlier one."""
 
     def __init__(self, points: Floats, edge_mm: float) -> None:
@@ -130,11 +130,13 @@ class _Canvas:
         return inside
 
     def ellipsoid(self, shape: Ellipsoid, hu: float) -> None:
+        """Paint an ellipsoid."""
         centre, radii = _single(shape.centre_mm), _single(shape.radii_mm)
         where = self.near(centre - radii, centre + radii)
-        self.paint(_ellipsoid_distance(self.points[where], shape), hu, where)
+        self.paint(ellipsoid_distance(self.points[where], shape), hu, where)
 
     def capsule(self, start: Vector, end: Vector, radius: float, hu: float) -> None:
+        """Paint a rod with round ends."""
         low = _single(np.minimum(start, end)) - np.float32(radius)
         high = _single(np.maximum(start, end)) + np.float32(radius)
         where = self.near(low, high)
@@ -145,7 +147,7 @@ class _Canvas:
         self.paint(distance, hu, where)
 
 
-def _paint_trunk(canvas: _Canvas) -> None:
+def _paint_trunk(canvas: Canvas) -> None:
     x, y, _ = np.moveaxis(canvas.points, -1, 0)
     skin = _rounded(x, y, 172.0, 116.0)
     canvas.paint(skin, FAT_HU)
@@ -154,7 +156,7 @@ def _paint_trunk(canvas: _Canvas) -> None:
     canvas.paint(np.maximum(np.abs(top - 5.0) - 5.0, np.abs(x) - 200.0), TABLE_HU)
 
 
-def _paint_lungs(canvas: _Canvas) -> None:
+def _paint_lungs(canvas: Canvas) -> None:
     x, y, z = np.moveaxis(canvas.points, -1, 0)
     cage = _rounded(x, y, 132.0, 86.0)
     for side, dome_mm, below in ((-1.0, -52.0, LIVER_HU), (1.0, -66.0, MUSCLE_HU)):
@@ -166,7 +168,7 @@ def _paint_lungs(canvas: _Canvas) -> None:
         canvas.paint(np.maximum(lung, z - dome), below)
 
 
-def _paint_mediastinum(canvas: _Canvas) -> None:
+def _paint_mediastinum(canvas: Canvas) -> None:
     heart = Ellipsoid((22.0, -22.0, -38.0), (54.0, 44.0, 50.0))
     canvas.ellipsoid(heart, MUSCLE_HU)
     canvas.ellipsoid(_scaled(heart, 0.82), BLOOD_HU)
@@ -180,7 +182,7 @@ def _paint_mediastinum(canvas: _Canvas) -> None:
     canvas.capsule((6.0, 34.0, 140.0), (8.0, 36.0, -140.0), 7.0, MUSCLE_HU)
 
 
-def _paint_bones(canvas: _Canvas) -> None:
+def _paint_bones(canvas: Canvas) -> None:
     x, y, z = np.moveaxis(canvas.points, -1, 0)
     spine = np.hypot(x / 1.15, y - 74.0) - 17.0
     disc = np.abs((z + 14.0) % 28.0 - 14.0) - 3.0
@@ -265,7 +267,7 @@ def _rounded(x: Floats | np.float32, y: Floats | np.float32, a: float, b: float)
     return np.asarray((level - 1) * min(a, b), dtype=np.float32)
 
 
-def _ellipsoid_distance(points: Floats, shape: Ellipsoid) -> Floats:
+def ellipsoid_distance(points: Floats, shape: Ellipsoid) -> Floats:
     """Approximate signed distance in mm, exact in sign."""
     radii = _single(shape.radii_mm)
     level = np.linalg.norm((points - _single(shape.centre_mm)) / radii, axis=-1)

@@ -8,7 +8,7 @@ the graph needs besides.
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ct_assets import files
 from ct_assets.errors import UsageError
@@ -89,6 +89,12 @@ class BrainConfig(Section):
     """What never crosses splits: all of a patient (and study), of a study, or each file alone."""
     expected_num_dicoms: int | None = Field(default=None, ge=1)
     """Refuse a folder with another number of DICOM files; null does not count."""
+
+    @field_validator("pretrained", mode="before")
+    @classmethod
+    def _false_is_none(cls, value: object) -> object:
+        """`"pretrained": false` says the same as null."""
+        return None if value is False else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

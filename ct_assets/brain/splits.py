@@ -1,0 +1,126 @@
+"""Who tests and which fold validates whom: the platform's split ledger, over groups of slices.
+
+Belongs here: from the feature table to groups (patients and studies, as far as headers know them) and back
+to slices; the check that nothing crosses. The ledger itself is `cohort.splits`.
+"""
+
+from datetime import UTC, datetime
+
+import polars as pl
+
+from ct_assets import tables
+from ct_assets.cohort import splits as ledgers
+from ct_assets.cohort.splits_checks import leakage
+from ct_assets.errors import SafetyError, UsageError
+from ct_assets.settings.brain import GroupBy, RunOptions
+from ct_assets.settings.folds import SplitSettings
+from ct_assets.tables.brain import BrainSplit
+
+LEAST_FOLDS = 2
+
+
+def assign(
+    features: pl.DataFrame, options: RunOptions, ledger: pl.DataFrame | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the usable slices with `test` and `fold` (`BrainSplit`), and the ledger, extended by new groups.
+
+    Groups are split, stratified by whether they hold a positive slice. Raises `UsageError` where the data
+    cannot be split so.
+    """
+    usable = features.filter(pl.col("ok") == 1)
+    groups = _groups(usable)
+    _refuse_too_few(groups, options.k_folds)
+    settings = SplitSettings(
+        folds=options.k_folds, test_share=options.test_size, salt=f"brain-{options.seed}", strata=("stage",)
+    )
+    extended = ledgers.extend(ledger, groups, settings, datetime.now(UTC))
+    places = extended.select(
+        pl.col("patient_id").alias("group_id"), (pl.col("split") == ledgers.TEST).alias("test"), "fold"
+    )
+    placed = usable.join(places, on="group_id", how="left", maintain_order="left")
+    return placed.select(BrainSplit.column_names()), extended
+
+
+def redealt(training: pl.DataFrame, folds: int, seed: int) -> pl.DataFrame:
+    """Return training slices with other folds than the ledger's: a winner is judged on folds it was not chosen on."""
+    settings = SplitSettings(folds=folds, test_share=0.0, salt=f"brain-fresh-{seed}", strata=("stage",))
+    fresh = ledgers.extend(None, _groups(training), settings, datetime.now(UTC))
+    dealt = fresh.select(pl.col("patient_id").alias("group_id"), "fold")
+    return training.drop("fold").join(dealt, on="group_id", how="left", maintain_order="left")
+
+
+def with_holdout(training: pl.DataFrame, share: float, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what the final model trains on, and what only ends its training; no group is in both."""
+    settings = SplitSettings(
+        folds=LEAST_FOLDS, test_share=share, salt=f"brain-holdout-{seed}", strata=("stage",)
+    )
+    dealt = ledgers.extend(None, _groups(training), settings, datetime.now(UTC))
+    held = dealt.filter(pl.col("split") == ledgers.TEST)["patient_id"].to_list()
+    is_held = pl.col("group_id").is_in(held)
+    return training.filter(~is_held), training.filter(is_held)
+
+
+def check_leakage(placed: pl.DataFrame, group_by: GroupBy) -> pl.DataFrame:
+    """Return what stands on two sides of a split (`LeakageFindings`); empty means: nothing."""
+    parts = placed.select(
+        pl.col("group_id").alias("patient_id"),
+        pl.when("test").then(pl.lit(ledgers.TEST)).otherwise(pl.lit(ledgers.TRAIN)).alias("split"),
+        "fold",
+    ).unique()
+    identities = placed.select(
+        pl.col("group_id").alias("patient_id"), pl.col("pixel_sha256").alias("pixel_digest")
+    )
+    if group_by != "file":
+        identities = identities.with_columns(placed["study_id"].alias("study_instance_uid"))
+    return leakage(parts, identities)
+
+
+def require_no_leakage(placed: pl.DataFrame, group_by: GroupBy) -> None:
+    """Raise `SafetyError` where a patient, a study or equal pixels cross splits."""
+    findings = check_leakage(placed, group_by)
+    if findings.height:
+        kinds = ", ".join(sorted(set(findings["kind"])))
+        raise SafetyError(
+            f"shared_between_splits: {findings.height} identities ({kinds}) stand on two sides of a split; "
+            "nothing is trained"
+        )
+
+
+def training_part(placed: pl.DataFrame) -> pl.DataFrame:
+    """Return the slices outside the test set."""
+    return placed.filter(~pl.col("test"))
+
+
+def test_part(placed: pl.DataFrame) -> pl.DataFrame:
+    """Return the slices of the test set."""
+    return placed.filter(pl.col("test"))
+
+
+def empty_split() -> pl.DataFrame:
+    """Return a table of no slices."""
+    return tables.frame([], BrainSplit)
+
+
+def _groups(usable: pl.DataFrame) -> pl.DataFrame:
+    """Return a row a group, as the ledger takes patients: the label any of its slices has, and their number."""
+    return (
+        usable.group_by("group_id")
+        .agg(pl.col("label").max().cast(pl.String).alias("stage"), pl.len().cast(pl.Int64).alias("scans"))
+        .rename({"group_id": "patient_id"})
+        .sort("patient_id")
+    )
+
+
+def _refuse_too_few(groups: pl.DataFrame, folds: int) -> None:
+    if groups.height < 2:
+        raise UsageError(
+            "single_study_only: all usable slices are of one patient or study, so nothing can be split; correct "
+            "the identifiers, or set group_by to study or file where they mean nothing"
+        )
+    for label, name in (("1", "positive"), ("0", "negative")):
+        count = groups.filter(pl.col("stage") == label).height
+        if count < folds + 1:
+            raise UsageError(
+                f"{count} {name} patients or studies are too few for {folds} folds and a test: at least "
+                f"{folds + 1} are needed; lower --k-folds or add data"
+            )
