@@ -299,11 +299,11 @@ def predict(
     config: Config = None,
     workers: Workers = None,
 ) -> None:
-    """Predict tumour mask and stage of every CT series or NIfTI image."""
-    from ct_assets.learning.predict import predict as run_predict
+    """Predict every CT series or NIfTI image: tumour mask and stage, or lesions in head CT, as the model is."""
     from ct_assets.parallel import default_workers
     from ct_assets.progress import Timings, say
     from ct_assets.settings import load_settings
+    from ct_assets.systems import predict as run_predict
 
     timings = Timings()
     lines = run_predict(
@@ -317,6 +317,55 @@ def predict(
     timings.write(output_dir)
     done = sum(line["status"] == "predicted" for line in lines)
     say(f"{done} predicted, {len(lines) - done} refused; see {output_dir / 'prediction.jsonl'}")
+
+
+brain = typer.Typer(no_args_is_help=True, help="Brain CT classification.")
+app.add_typer(brain, name="brain")
+
+
+@brain.command("run")
+def brain_run(
+    data_root: Annotated[Path, typer.Option(help="Folder with the CT folder and the label table.")] = Path(
+        "data"
+    ),
+    labels: Annotated[str, typer.Option(help="File name of the label table (ID, Label).")] = "labels1.csv",
+    cts: Annotated[str, typer.Option(help="Name of the folder of ID_*.dcm files.")] = "CTs",
+    seed: Annotated[int, typer.Option(min=0, help="Splits, weights and samples follow from it.")] = 42,
+    test_size: Annotated[float, typer.Option(help="Share set apart for the one test.")] = 0.15,
+    k_folds: Annotated[int, typer.Option(help="Folds of the cross-validation.")] = 5,
+    batch_size: Annotated[int, typer.Option(help="Slices of a training step.")] = 64,
+    num_workers: Annotated[int, typer.Option(help="Processes that read DICOM and load batches.")] = 4,
+    out_size: Annotated[int, typer.Option(help="Side of the prepared slice in pixels.")] = 256,
+    holdout_frac: Annotated[
+        float, typer.Option(help="Share of the training set that only ends the final training.")
+    ] = 0.10,
+    prep_plot_n: Annotated[int, typer.Option(help="Examples of each label in the pictures.")] = 5,
+    threshold_strategy: Annotated[str, typer.Option(help="max_f1 or sens_target.")] = "sens_target",
+    sens_target: Annotated[float, typer.Option(help="Least mean sensitivity of sens_target.")] = 0.70,
+    run_grid: Annotated[
+        bool, typer.Option("--run-grid", help="Cross-validate the named candidates; take the best.")
+    ] = False,
+    config_json: Annotated[Path | None, typer.Option(help="JSON of keys that replace the defaults.")] = None,
+    save_fold_models: Annotated[
+        bool, typer.Option("--save-fold-models", help="Keep the best model of each fold too.")
+    ] = False,
+) -> None:
+    """Validate, split by patient, cross-validate, choose a threshold, train the final model, score the test once.
+
+    Everything goes to outputs/run_YYYYMMDD_HHMMSS.
+    """
+    from ct_assets.brain.command import run as run_brain
+
+    run_brain(
+        {
+            "data_root": data_root, "labels": labels, "cts": cts, "seed": seed, "test_size": test_size,
+            "k_folds": k_folds, "batch_size": batch_size, "num_workers": num_workers, "out_size": out_size,
+            "holdout_frac": holdout_frac, "prep_plot_n": prep_plot_n,
+            "threshold_strategy": threshold_strategy, "sens_target": sens_target, "run_grid": run_grid,
+            "config_json": config_json,
+        },
+        keep_fold_models=save_fold_models,
+    )  # fmt: skip
 
 
 @app.command()
@@ -340,6 +389,32 @@ def status(config: Config = None) -> None:
     from ct_assets.settings import load_settings
 
     show(load_settings(config))
+
+
+@app.command()
+def withdraw(
+    patient: Annotated[
+        str | None,
+        typer.Argument(
+            help="PatientID or pseudonym; better left out: it is then asked for, or read from stdin."
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this only what is there is told.")
+    ] = False,
+    go_on: Annotated[
+        bool, typer.Option("--continue", help="Finish a withdrawal that was broken off.")
+    ] = False,
+    config: Config = None,
+    workers: Workers = None,
+) -> None:
+    """Take a person who withdrew consent out of everything, exactly; a tombstone without identity remains."""
+    from ct_assets.defs.forget import withdraw as withdraw_from_platform
+    from ct_assets.parallel import default_workers
+    from ct_assets.settings import load_settings
+
+    named = None if go_on else patient or _asked("PatientID or pseudonym of the person who withdrew: ")
+    withdraw_from_platform(load_settings(config), named, yes=yes, workers=workers or default_workers())
 
 
 @app.command()
@@ -421,6 +496,16 @@ def audit(
         dicom_dir, output_dir, load_settings(config).audit, workers=workers or default_workers()
     )
     write_refused(done.found, output_dir / "reports/series")
+
+
+def _asked(question: str) -> str:
+    """Ask at the terminal without showing the answer, or read one line of stdin: neither enters a history."""
+    import getpass
+
+    answer = getpass.getpass(question) if sys.stdin.isatty() else sys.stdin.readline()
+    if not answer.strip():
+        raise UsageError("nobody was named")
+    return answer.strip()
 
 
 def _innermost(error: BaseException) -> str:

@@ -17,8 +17,8 @@ FLOORS = {
     "imaging": 2, "deid": 2, "intake": 2,
     "cohort": 3,
     "learning": 4, "phantom": 4,
-    "reports": 4, "neuro": 5, "brain": 5, "service": 5,
-    "defs": 6, "definitions": 7, "cli": 7,
+    "reports": 4, "neuro": 5, "brain": 5, "keeping": 5, "service": 5,
+    "systems": 6, "defs": 6, "definitions": 7, "cli": 7,
 }  # fmt: skip
 """A module imports from its own floor or from below, never from above."""
 

@@ -61,7 +61,7 @@ def predict(
     settings = settings or Settings()
     timings = progress.Timings() if timings is None else timings
     with tempfile.TemporaryDirectory() as fetched, timings.step("model") as step:
-        folder = _folder(model, settings.layout, tracking_uri or settings.tracking.uri, Path(fetched))
+        folder = bundle_folder(model, settings.layout, tracking_uri or settings.tracking.uri, Path(fetched))
         opened = bundle.load(folder)
         members = bundle.open_members(folder, opened)
         step.items = len(members)
@@ -79,7 +79,8 @@ def predict(
     return lines
 
 
-def _folder(model: str | Path, layout: Layout, uri: str | None, into: Path) -> Path:
+def bundle_folder(model: str | Path, layout: Layout, uri: str | None, into: Path) -> Path:
+    """Return the folder of a bundle; a registered one is fetched into `into`. Raises `UsageError` without one."""
     if str(model).startswith(registry.SCHEME):
         return registry.fetch(str(model), uri or tracking.default_uri(layout), into)
     folder = Path(model)

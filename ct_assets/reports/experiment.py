@@ -55,7 +55,7 @@ def write(
     """Write the page and its JSON twin into `folder`; return the page's path."""
     files.write_json(folder / JSON_NAME, content)
     pictures = _pictures(content, predictions, scores, layout)
-    page = _template().render(
+    page = template("experiment.html").render(
         report=content,
         segmentation_columns=SEGMENTATION_COLUMNS,
         stage_columns=STAGE_COLUMNS,
@@ -78,7 +78,8 @@ def figure_text(figure: dict[str, Any] | None) -> str:
     return text
 
 
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """Return a page's template, with figures and their intervals shown alike on all pages."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -87,7 +88,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = figure_text
-    return environment.get_template("experiment.html")
+    return environment.get_template(name)
 
 
 def _pictures(
