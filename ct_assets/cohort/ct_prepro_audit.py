@@ -63,7 +63,7 @@ class CtPreproAudit:
 
 def build(index: pl.DataFrame, dicom_root: Path, settings: AuditSettings) -> CtPreproAudit:
     """Judge all series, masks and patients of a header index; paths in it are relative to `dicom_root`."""
-    index = header_index.with_content_digests(index.sort("path"), dicom_root)
+    index = header_index.with_content_digests(header_index.by_path(index), dicom_root)
     found = group(index, settings)
     facts = series_facts.collect(found, index)
     choices = _principal_series(found, facts, settings)

@@ -6,6 +6,7 @@ reading of headers (`dicom.index`).
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -46,7 +47,18 @@ def read_cohort(layout: Layout) -> pl.DataFrame:
     paths = sorted((layout.root / "audits/metadata").glob("*/metadata_audit.parquet"))
     parts = [tables.read_table(path, MetadataAudit) for path in paths]
     joined = pl.concat(parts) if parts else tables.frame([], MetadataAudit)
-    return index.with_content_digests(joined.sort("path"), layout.released)
+    return index.with_content_digests(index.by_path(joined), layout.released)
+
+
+def read_identities(layout: Layout, kinds: Sequence[str]) -> pl.DataFrame:
+    """Return `patient_id` with the columns `kinds` (those that there are) of all batches, distinct rows.
+
+    Nothing else is read of the indexes: what this costs does not depend on how much a header tells.
+    """
+    columns = ["patient_id", *(name for name in kinds if name in MetadataAudit.column_names())]
+    paths = sorted((layout.root / "audits/metadata").glob("*/metadata_audit.parquet"))
+    parts = [pl.read_parquet(path, columns=columns).unique() for path in paths]
+    return pl.concat(parts) if parts else tables.frame([], MetadataAudit).select(columns)
 
 
 def _previous(table_path: Path) -> tuple[pl.DataFrame | None, int]:

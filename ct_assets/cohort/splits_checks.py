@@ -4,13 +4,12 @@ Belongs here: what blocks (an identity in two parts of the split; a ledger that 
 warns (too few patients, a class missing, a corrected label). Does not: making the ledger (`cohort.splits`).
 """
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import polars as pl
 
 from ct_assets.cohort.splits import FEWEST_FOR_A_TEST, TEST, TRAIN, active, chained, made_with
-from ct_assets.tables import frame
+from ct_assets.tables import validate
 from ct_assets.tables.cohort import SplitLedger
 from ct_assets.tables.folds import LeakageFindings
 
@@ -40,31 +39,31 @@ def leakage(ledger: pl.DataFrame, identities: pl.DataFrame) -> pl.DataFrame:
     patient as there are images; nulls and empty texts are no identity. A patient with two rows of the ledger is
     found as well. Empty means: no leak.
     """
-    part_of: dict[str, set[str]] = defaultdict(set)
-    for row in ledger.iter_rows(named=True):
-        part_of[row["patient_id"]].add(_part(row["split"], row["fold"]))
-    rows = [
-        {"kind": "patient_id", "value": patient, "patient_ids": [patient], "parts": sorted(parts)}
-        for patient, parts in part_of.items()
-        if len(parts) > 1
-    ]
+    parts = ledger.select(
+        "patient_id",
+        part=pl.when(pl.col("split") == TEST)
+        .then(pl.lit("test"))
+        .when(pl.col("fold").is_null())
+        .then(pl.lit("training only"))
+        .otherwise(pl.format("fold {}", "fold")),
+    ).unique()
+    found = [_in_two_parts(parts, "patient_id")]
     for kind in (name for name in IDENTITIES if name in identities.columns):
-        bearers: dict[str, set[str]] = defaultdict(set)
-        for patient, value in identities.select("patient_id", kind).unique().iter_rows():
-            if value and patient in part_of:
-                bearers[str(value)].add(patient)
-        for value, patients in bearers.items():
-            parts = set().union(*(part_of[patient] for patient in patients))
-            if len(parts) > 1:
-                rows.append(
-                    {
-                        "kind": kind,
-                        "value": value,
-                        "patient_ids": sorted(patients),
-                        "parts": sorted(parts),
-                    }
-                )
-    return frame(rows, LeakageFindings).sort("kind", "value")
+        value = pl.col(kind).cast(pl.String)
+        known = identities.lazy().select("patient_id", value).filter(value != "").unique()
+        found.append(_in_two_parts(known.collect().join(parts, on="patient_id"), kind))
+    return validate("leakage", pl.concat(found), LeakageFindings).sort("kind", "value")
+
+
+def _in_two_parts(rows: pl.DataFrame, kind: str) -> pl.DataFrame:
+    """Return the findings among rows of `patient_id`, `part` and the identity `kind`."""
+    patients = pl.col("patient_id").unique().sort()
+    return (
+        rows.group_by(value=kind)
+        .agg(patients.alias("patient_ids"), pl.col("part").unique().sort().alias("parts"))
+        .filter(pl.col("parts").list.len() > 1)
+        .with_columns(kind=pl.lit(kind))
+    )
 
 
 def rewriting(ledger: pl.DataFrame, previous: pl.DataFrame | None = None) -> list[Warned]:
@@ -156,12 +155,6 @@ def warnings(ledger: pl.DataFrame, patients: pl.DataFrame | None = None) -> list
             Warned("site_outside_folds", ", ".join(sites), f"{len(new_sites)} patients validate in no fold")
         )
     return found
-
-
-def _part(split: str, fold: int | None) -> str:
-    if split == TEST:
-        return "test"
-    return "training only" if fold is None else f"fold {fold}"
 
 
 def _possible(count: int) -> str:

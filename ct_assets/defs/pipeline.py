@@ -57,6 +57,8 @@ class Pipeline:
         for node in self._definitions.resolve_asset_graph().asset_check_nodes:
             if node.blocking:
                 self._blocking.setdefault(node.key.asset_key.to_user_string(), []).append(node.key)
+        self.records = provenance.Records(instance, ahead=True)
+        self._failed: dict[str, bool] = {}
         self.outcome = Outcome()
 
     def register_batches(self) -> list[str]:
@@ -80,7 +82,7 @@ class Pipeline:
         for key in (
             keys if keys is not None else provenance.partition_keys(self.instance, self.platform, names[0])
         ):
-            stale = self._stale(names, key)
+            stale = self.stale(names, key)
             if stale:
                 self._run(stale, key)
 
@@ -88,7 +90,7 @@ class Pipeline:
         """Make a partition of an experiment's name."""
         self.instance.add_dynamic_partitions(partitions.EXPERIMENT, [experiment])
 
-    def _stale(self, names: list[str], key: str | None) -> list[str]:
+    def stale(self, names: list[str], key: str | None) -> list[str]:
         """Return the assets to make: those whose inputs changed, and what of `names` stands behind them."""
         stale: list[str] = []
         for name in names:
@@ -99,11 +101,13 @@ class Pipeline:
 
     def _holds(self, name: str, key: str | None) -> bool:
         """Tell whether an asset is current and no safety check of it stands failed."""
-        checks = self.instance.event_log_storage.get_latest_asset_check_execution_by_key(
-            self._blocking.get(name, [])
-        )
-        failed = any(record.status == AssetCheckExecutionRecordStatus.FAILED for record in checks.values())
-        return not failed and provenance.is_current(self.instance, self.platform, name, key)
+        if name not in self._failed:
+            checks = self.instance.event_log_storage.get_latest_asset_check_execution_by_key(
+                self._blocking.get(name, [])
+            )
+            failed = AssetCheckExecutionRecordStatus.FAILED
+            self._failed[name] = any(record.status == failed for record in checks.values())
+        return not self._failed[name] and provenance.is_current(self.records, self.platform, name, key)
 
     def _run(self, names: list[str], key: str | None) -> None:
         where = f" of {key}" if key else ""
@@ -116,11 +120,13 @@ class Pipeline:
             tags={LAUNCHED_BY: COMMAND},
             run_config=SILENT,
         )
-        made = [
-            event.asset_key.to_user_string()
-            for event in result.get_asset_materialization_events()
-            if event.asset_key
-        ]
+        made = []
+        for event in result.get_asset_materialization_events():
+            if event.asset_key:
+                made.append(event.asset_key.to_user_string())
+                self.records.note(made[-1], key, event.step_materialization_data.materialization)
+        for name in names:
+            self._failed.pop(name, None)
         self.outcome.made += [(name, key) for name in made]
         if any(_is_interrupt(event.step_failure_data.error) for event in result.get_step_failure_events()):
             raise KeyboardInterrupt
@@ -182,7 +188,7 @@ def _has_inputs(pipeline: Pipeline, kind: str | None) -> bool:
     """Tell whether what the next part of the graph reads was ever made, and did not fail just now."""
     first_input = "metadata_audit" if kind is None else "nifti_cohort"
     keys = provenance.partition_keys(pipeline.instance, pipeline.platform, first_input)
-    made = any(provenance.data_version(pipeline.instance, first_input, key) for key in keys)
+    made = any(pipeline.records.data_versions(first_input, keys).values())
     return made and (kind is None or not pipeline.outcome.cohort_failed)
 
 

@@ -14,16 +14,68 @@ from ct_assets.defs.graph import GRAPH
 from ct_assets.defs.platform import Platform
 
 INPUT_DIGEST = "input_digest"
+DATA_VERSION_TAG = "dagster/data_version"
+RECORDS_A_PAGE = 1000
 
 
-def input_digest(instance: dg.DagsterInstance, platform: Platform, name: str, partition: str | None) -> str:
+class Records:
+    """The last materialization of each asset and partition, as the instance has it.
+
+    With `ahead`, all partitions of an asset are read at once when the first is asked for, and kept: a look
+    at thousands of batches is then a few queries an asset, not a few a batch.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, *, ahead: bool = False) -> None:
+        self.instance = instance
+        self._ahead = ahead
+        self._known: dict[str, dict[str | None, dg.AssetMaterialization]] = {}
+
+    def latest(self, name: str, partition: str | None) -> dg.AssetMaterialization | None:
+        """Return the last materialization, None where there is none."""
+        if not self._ahead:
+            wanted = dg.AssetRecordsFilter(
+                asset_key=dg.AssetKey(name), asset_partitions=None if partition is None else [partition]
+            )
+            records = self.instance.fetch_materializations(wanted, limit=1).records
+            return records[0].asset_materialization if records else None
+        if name not in self._known:
+            self._known[name] = self._all(name)
+        return self._known[name].get(partition)
+
+    def data_versions(self, name: str, keys: Sequence[str | None]) -> dict[str, str | None]:
+        """Return the data version of the last materialization of each partition, None where there is none."""
+        several = [key for key in keys if key is not None]
+        if self._ahead or len(several) < 2:
+            return {str(key): _data_version(self.latest(name, key)) for key in keys}
+        tags = self.instance.event_log_storage.get_latest_tags_by_partition(
+            dg.AssetKey(name), dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG], several
+        )
+        return {key: tags.get(key, {}).get(DATA_VERSION_TAG) for key in several}
+
+    def note(self, name: str, partition: str | None, made: dg.AssetMaterialization) -> None:
+        """Put what was materialized just now into what was read ahead."""
+        if name in self._known:
+            self._known[name][partition] = made
+
+    def _all(self, name: str) -> dict[str | None, dg.AssetMaterialization]:
+        found: dict[str | None, dg.AssetMaterialization] = {}
+        cursor: str | None = None
+        while True:
+            page = self.instance.fetch_materializations(
+                dg.AssetRecordsFilter(asset_key=dg.AssetKey(name)), limit=RECORDS_A_PAGE, cursor=cursor
+            )
+            for record in page.records:  # the newest first
+                found.setdefault(record.partition_key, _materialization(record))
+            if not page.has_more:
+                return found
+            cursor = page.cursor
+
+
+def input_digest(records: Records, platform: Platform, name: str, partition: str | None) -> str:
     """Return the digest of everything that decides the asset's content now."""
     node = GRAPH[name]
     upstream = {
-        dep: {
-            str(key): data_version(instance, dep, key)
-            for key in _upstream(instance, platform, dep, name, partition)
-        }
+        dep: records.data_versions(dep, _upstream(records.instance, platform, dep, name, partition))
         for dep in node.deps
     }
     return files.digest_of(
@@ -39,18 +91,12 @@ def input_digest(instance: dg.DagsterInstance, platform: Platform, name: str, pa
     )
 
 
-def is_current(instance: dg.DagsterInstance, platform: Platform, name: str, partition: str | None) -> bool:
+def is_current(records: Records, platform: Platform, name: str, partition: str | None) -> bool:
     """Tell whether the last materialization was made from what its inputs are now."""
-    recorded = _latest(instance, name, partition)
+    recorded = records.latest(name, partition)
     if recorded is None or INPUT_DIGEST not in recorded.metadata:
         return False
-    return recorded.metadata[INPUT_DIGEST].value == input_digest(instance, platform, name, partition)
-
-
-def data_version(instance: dg.DagsterInstance, name: str, partition: str | None) -> str | None:
-    """Return the data version of the last materialization, None where there is none."""
-    latest = _latest(instance, name, partition)
-    return None if latest is None else (latest.tags or {}).get("dagster/data_version")
+    return recorded.metadata[INPUT_DIGEST].value == input_digest(records, platform, name, partition)
 
 
 def partition_keys(instance: dg.DagsterInstance, platform: Platform, name: str) -> Sequence[str | None]:
@@ -80,9 +126,11 @@ def _upstream(
     return partitions.upstream_keys(GRAPH[dep].partition, GRAPH[name].partition, partition, every)
 
 
-def _latest(instance: dg.DagsterInstance, name: str, partition: str | None) -> dg.AssetMaterialization | None:
-    wanted = dg.AssetRecordsFilter(
-        asset_key=dg.AssetKey(name), asset_partitions=None if partition is None else [partition]
-    )
-    records = instance.fetch_materializations(wanted, limit=1).records
-    return records[0].asset_materialization if records else None
+def _materialization(record: dg.EventLogRecord) -> dg.AssetMaterialization:
+    if record.asset_materialization is None:
+        raise TypeError("a record of a materialization without one")
+    return record.asset_materialization
+
+
+def _data_version(materialization: dg.AssetMaterialization | None) -> str | None:
+    return None if materialization is None else (materialization.tags or {}).get(DATA_VERSION_TAG)

@@ -72,7 +72,12 @@ def scan(
     if previous is not None and kept:
         parts.append(previous.filter(pl.col("path").is_in(kept)).select(list(_DTYPES)))
     index = pl.concat(parts) if parts else pl.DataFrame(schema=_DTYPES)
-    return with_content_digests(index.sort("path"), root)
+    return with_content_digests(by_path(index), root)
+
+
+def by_path(index: pl.DataFrame) -> pl.DataFrame:
+    """Return the index in the order of paths; one that is in order already is not copied."""
+    return index if index["path"].is_sorted() else index.sort("path")
 
 
 def with_content_digests(index: pl.DataFrame, root: Path) -> pl.DataFrame:
@@ -91,9 +96,16 @@ def with_content_digests(index: pl.DataFrame, root: Path) -> pl.DataFrame:
     digests: dict[str, tuple[str | None, str | None]] = {}
     for path, content, pixels in wanted.iter_rows():
         digests[path] = _digests(root / path, content=content, pixels=pixels)
+    names = ("content_sha256", "pixel_sha256")
+    if not digests:
+        return index.with_columns(pl.lit(None, pl.String).alias(name) for name in names)
     return index.with_columns(
-        pl.Series("content_sha256", [digests.get(path, _NONE)[0] for path in index["path"]], dtype=pl.String),
-        pl.Series("pixel_sha256", [digests.get(path, _NONE)[1] for path in index["path"]], dtype=pl.String),
+        pl.col("path")
+        .replace_strict(
+            {path: both[at] for path, both in digests.items()}, default=None, return_dtype=pl.String
+        )
+        .alias(name)
+        for at, name in enumerate(names)
     )
 
 

@@ -38,15 +38,15 @@ def test_from_studies_to_the_page(settings, raw):
         assert all(check.passed for check in first.get_asset_check_evaluations())
         for study in ("study_000", "study_001"):
             assert run(definitions, instance, "neuro_cache", partition=study).success
-            assert provenance.is_current(instance, platform, "neuro_cache", study)
+            assert provenance.is_current(provenance.Records(instance), platform, "neuro_cache", study)
         assert run(definitions, instance, "neuro_statistics", "neuro_preview").success
         assert (settings.data_root / "reports/neuro/index.html").read_text().count("<figure>") == 3
         assert (raw / "processed/streams.parquet").is_file()
 
         # A study that is delivered again makes its own partition stale, and nobody else's.
         shutil.copy(raw / "raw/study_001/T1.nii.gz", raw / "raw/study_001/T2.nii.gz")
-        assert not provenance.is_current(instance, platform, "neuro_cache", "study_001")
-        assert provenance.is_current(instance, platform, "neuro_cache", "study_000")
+        assert not provenance.is_current(provenance.Records(instance), platform, "neuro_cache", "study_001")
+        assert provenance.is_current(provenance.Records(instance), platform, "neuro_cache", "study_000")
         again = run(definitions, instance, "neuro_cache", partition="study_001")
         (made,) = again.get_asset_materialization_events()
         metadata = made.materialization.metadata
