@@ -29,10 +29,21 @@ def take_out(
     Paths are as the marker writes them. `changed` names files whose content somebody has written anew. A
     delivery of which nothing is left keeps an empty list as its marker.
     """
+    announce(folder, removed, renamed=renamed, changed=changed)
+    finish(folder)
+
+
+def announce(
+    folder: Path,
+    removed: Iterable[str] = (),
+    *,
+    renamed: Mapping[str, str] | None = None,
+    changed: Iterable[str] = (),
+) -> None:
+    """Write down what `finish` is to do, before any file is touched."""
     note = {"removed": sorted(removed), "renamed": dict(renamed or {}), "changed": sorted(changed)}
     if any(note.values()):
         files.write_json(folder / NOTE_NAME, note, mode=0o600)
-        finish(folder)
 
 
 def finish(folder: Path) -> bool:
