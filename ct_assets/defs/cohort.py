@@ -78,6 +78,7 @@ def splits(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platfor
     from ct_assets.cohort.manifest import patients_to_split
     from ct_assets.cohort.splits import extend
     from ct_assets.cohort.splits_given import from_file
+    from ct_assets.deid.withdrawn import tombstone_of
     from ct_assets.tables.cohort import Eligibility, Labels, SplitLedger
 
     recorder = Recorder(context, platform)
@@ -88,7 +89,7 @@ def splits(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platfor
         patients = patients_to_split(eligible, tables.read_table(layout.labels, Labels))
         chosen, now = platform.settings.splits, datetime.now(UTC)
         if chosen.given is None:
-            extended = extend(ledger, patients, chosen, now)
+            extended = extend(ledger, patients, chosen, now, tombstone=tombstone_of(platform.key))
         else:
             extended = from_file(chosen.given, _with_case_ids(patients, layout), chosen, now, ledger)
         if ledger is None or extended.height > ledger.height:
@@ -117,12 +118,12 @@ def splits(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platfor
 )
 def no_patient_in_two_splits(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
     """Look for identities on both sides of a split."""
-    from ct_assets.cohort.metadata_audit import read_cohort
-    from ct_assets.cohort.splits_checks import leakage
+    from ct_assets.cohort.metadata_audit import read_identities
+    from ct_assets.cohort.splits_checks import IDENTITIES, leakage
     from ct_assets.tables.cohort import SplitLedger
 
     ledger = tables.read_table(platform.layout.splits, SplitLedger)
-    findings = leakage(ledger, read_cohort(platform.layout))
+    findings = leakage(ledger, read_identities(platform.layout, IDENTITIES))
     return dg.AssetCheckResult(passed=findings.is_empty(), metadata={"kinds": sorted(set(findings["kind"]))})
 
 
@@ -162,6 +163,7 @@ def cohort_manifest(
 ) -> dg.MaterializeResult:
     """The cases that training may use: eligible patients with their case number, split, image and mask."""
     from ct_assets.cohort.manifest import build, write
+    from ct_assets.deid.withdrawn import tombstone_of
     from ct_assets.tables.audits import MaskAudit, PatientAudit, SeriesAudit
     from ct_assets.tables.cohort import Eligibility, Labels, SplitLedger
 
@@ -176,6 +178,7 @@ def cohort_manifest(
             series=tables.read_table(layout.ct_prepro_dir / "series.parquet", SeriesAudit),
             masks=tables.read_table(layout.ct_prepro_dir / "masks.parquet", MaskAudit),
             layout=layout,
+            tombstone=tombstone_of(platform.key),
         )
         write(built, layout)
     manifest = built.manifest

@@ -68,7 +68,8 @@ class Recorder:
     ) -> dg.MaterializeResult:
         """Return the materialization of `name`, its data version being the digest of its content."""
         partition = self._context.partition_key if self._context.has_partition_key else None
-        digest = provenance.input_digest(self._context.instance, self._platform, name, partition)
+        records = provenance.Records(self._context.instance)
+        digest = provenance.input_digest(records, self._platform, name, partition)
         peak = _peak.get()
         return dg.MaterializeResult(
             asset_key=name,
