@@ -19,13 +19,14 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 
 KEY_HEX = "00112233445566778899aabbccddeeff" * 2
 SLICES, INSTANCES_A_PATIENT, PATIENTS_A_BATCH = 98, 100, 20
@@ -197,21 +198,27 @@ def make_cohort(root: Path, instances: int) -> None:
 
 
 class Steps:
-    """Times steps and their peaks of memory (VmHWM of proc(5), reset before each)."""
+    """Times steps and their peaks of memory (VmHWM of proc(5), reset before each), of this process or another."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        Path("/proc/self/clear_refs").write_text("5")
-        began, cpu = time.perf_counter(), time.process_time()
+    def step(self, name: str, pids: Sequence[int] = ()) -> Iterator[None]:
+        processes = [psutil.Process(pid) for pid in pids or [os.getpid()]]
+        for process in processes:
+            Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+        began, cpu = time.perf_counter(), _cpu_s(processes)
         yield
-        wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-        status = Path("/proc/self/status").read_text()
-        peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+        wall, cpu = time.perf_counter() - began, _cpu_s(processes) - cpu
+        status = "".join(Path(f"/proc/{process.pid}/status").read_text() for process in processes)
+        peak = sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
         self.rows.append({"step": name, "wall_s": wall, "cpu_s": cpu, "peak_gb": peak / 1e6})
         print(f"  {name:<44}{wall:9.2f} s{cpu:9.2f} cpu s{peak / 1e6:8.2f} GB", file=sys.stderr, flush=True)
+
+
+def _cpu_s(processes: Sequence[psutil.Process]) -> float:
+    return sum(used.user + used.system for used in (process.cpu_times() for process in processes))
 
 
 def settings_over(root: Path) -> Any:
@@ -348,9 +355,9 @@ def measure_dagster(count: int, workplace: Path) -> list[dict[str, Any]]:
                 pipeline.stale(batch_assets(), key)
         with steps.step("`ct-assets run`: what is stale in the cohort"):
             pipeline.stale(cohort, None)
-        with webserver(settings) as ask:
+        with webserver(settings) as (ask, pids):
             for what, query in QUERIES.items():
-                with steps.step(f"UI: {what}"):
+                with steps.step(f"UI: {what}", pids):
                     ask(query)
     return steps.rows
 
@@ -382,8 +389,8 @@ QUERIES = {
 
 
 @contextmanager
-def webserver(settings: Any) -> Iterator[Callable[[str], Any]]:
-    """Run the UI's webserver on loopback; yield what posts a GraphQL query to it."""
+def webserver(settings: Any) -> Iterator[tuple[Callable[[str], Any], list[int]]]:
+    """Run the UI's webserver on loopback; yield what posts a GraphQL query to it, and its processes."""
     from ct_assets.settings.load import PROJECT_ROOT
 
     with socket.socket() as probe:
@@ -420,7 +427,7 @@ def webserver(settings: Any) -> Iterator[Callable[[str], Any]]:
                 except OSError:
                     time.sleep(0.5)
             ask("{ assetNodes { groupName } }")
-            yield ask
+            yield ask, [server.pid, *(child.pid for child in psutil.Process(server.pid).children())]
         finally:
             server.terminate()
             server.wait(60)
@@ -461,23 +468,25 @@ def main() -> None:
 
 
 def show(measured: dict[int, list[dict[str, Any]]], unit: str) -> None:
-    """Print seconds and peak of memory by size, and the slope between the two largest."""
+    """Print seconds (of the clock, of the processor) and peak of memory by size, and the two largest's slopes."""
     sizes = list(measured)
-    print(f"\n{unit:<48}" + "".join(f"{size:>19,}" for size in sizes) + f"{'slope s':>10}{'GB':>6}")
+    print(f"\n{unit:<46}" + "".join(f"{size:>27,}" for size in sizes) + f"{'slope: s':>12}{'GB':>6}")
     for at, row in enumerate(measured[sizes[-1]]):
         cells = [measured[size][at] for size in sizes]
-        name = row["step"]
-        line = "".join(f"{cell['wall_s']:>10.2f} s{cell['peak_gb']:>5.2f} GB" for cell in cells)
-        print(f"{name:<48}{line}" + "".join(_slope(sizes, cells, what) for what in ("wall_s", "peak_gb")))
-    totals = {size: sum(row["wall_s"] for row in rows) for size, rows in measured.items()}
-    print(f"{'together':<48}" + "".join(f"{totals[size]:>10.2f} s{'':>8}" for size in sizes))
+        told = "".join(
+            f"{cell['wall_s']:>8.2f} s{cell['cpu_s']:>8.2f} cpu{cell['peak_gb']:>5.2f}GB" for cell in cells
+        )
+        slopes = "".join(_slope(sizes, cells, what) for what in ("cpu_s", "peak_gb"))
+        print(f"{row['step']:<46}{told}    {slopes}")
+    totals = {size: sum(row["cpu_s"] for row in rows) for size, rows in measured.items()}
+    print(f"{'together':<46}" + "".join(f"{totals[size]:>18.2f} cpu{'':>7}" for size in sizes))
 
 
 def _slope(sizes: list[int], cells: list[dict[str, Any]], what: str) -> str:
     if len(sizes) < 2:
         return ""
-    ratio = max(cells[-1][what], 1e-3) / max(cells[-2][what], 1e-3)
-    return f"{math.log(ratio) / math.log(sizes[-1] / sizes[-2]):>8.2f}"
+    ratio = max(cells[-1][what], 1e-2) / max(cells[-2][what], 1e-2)
+    return f"{math.log(ratio) / math.log(sizes[-1] / sizes[-2]):>6.2f}"
 
 
 if __name__ == "__main__":
