@@ -23,24 +23,19 @@ from pydicom.uid import UID
 from pydicom.valuerep import STANDARD_VR
 from pydicom.values import convert_SQ
 
+from ct_assets.deid import plainfile
+from ct_assets.deid.plainfile import CHARACTER_SET, LONG_VRS, PIXEL_DATA
 from ct_assets.deid.rules import vr_in_dictionary
 
-PIXEL_DATA = 0x7FE00010
-PIXEL_TAGS = frozenset((PIXEL_DATA, 0x7FE00008, 0x7FE00009))
-"""PixelData, FloatPixelData, DoubleFloatPixelData (PS3.3 C.7.6.3)."""
 DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 DEFLATED = frozenset(("1.2.840.10008.1.2.1.99",))
 IMPLICIT = "1.2.840.10008.1.2"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 IMPLEMENTATION_CLASS_UID = "2.25.191234523771623598247182903412985634177"
 IMPLEMENTATION_VERSION = "CT_ASSETS_1"
-UNDEFINED = 0xFFFFFFFF
+PIXEL_TAGS, UNDEFINED = plainfile.PIXEL_TAGS, plainfile.UNDEFINED
 LONG_CHUNK_BYTES = 1 << 16
-CHARACTER_SET = 0x00080005
 
-_LONG_VRS = frozenset(
-    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
-)
 _PADDED_BY_BLANK = frozenset(
     ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT")
 )
@@ -79,7 +74,7 @@ class Source:
     is_little_endian: bool
 
 
-def read(content: bytes, *, with_pixels: bool = True) -> Source:
+def read(content: bytes) -> Source:
     """Read a file's bytes. Raises `NotReadableError` with a reason code.
 
     A file without preamble is taken where it begins like a data set of group 0002 or 0008. Values that end
@@ -87,12 +82,30 @@ def read(content: bytes, *, with_pixels: bool = True) -> Source:
     """
     if not content:
         raise NotReadableError("empty_file")
+    return read_beginning(content, len(content)) or _read_with_pydicom(content)
+
+
+def read_beginning(content: bytes, size: int) -> Source | None:
+    """Read an ordinary file of `size` bytes from as many of its first bytes as there are.
+
+    Pixels that lie beyond them are there without a value. None where the file has to be read as a whole.
+    """
+    try:
+        dataset, is_implicit = plainfile.read(content, size)
+    except plainfile.NotPlainError:
+        return None
+    if not dataset._dict or _lacks_pixels(dataset):
+        return None
+    return Source(dataset, _transfer_syntax(dataset), is_implicit, True)
+
+
+def _read_with_pydicom(content: bytes) -> Source:
     has_preamble = content[128:132] == b"DICM"
     if not has_preamble and not _begins_like_a_data_set(content):
         raise NotReadableError("not_dicom")
     try:
         with silence():
-            dataset = dcmread(BytesIO(content), force=not has_preamble, stop_before_pixels=not with_pixels)
+            dataset = dcmread(BytesIO(content), force=not has_preamble)
     except EOFError:
         raise NotReadableError("truncated") from None
     except zlib.error:
@@ -101,7 +114,7 @@ def read(content: bytes, *, with_pixels: bool = True) -> Source:
         raise NotReadableError("unreadable_dicom") from None
     if not elements(dataset):
         raise NotReadableError("not_dicom" if not has_preamble else "truncated")
-    if with_pixels and _is_cut_short(dataset):
+    if any(is_truncated(element) for element in elements(dataset).values()) or _lacks_pixels(dataset):
         raise NotReadableError("truncated")
     is_implicit, is_little = dataset.original_encoding
     return Source(dataset, _transfer_syntax(dataset), bool(is_implicit), bool(is_little))
@@ -217,9 +230,9 @@ def header(tag: int, vr: str, length: int, source: Source) -> bytes:
     if source.is_implicit:
         return struct.pack(f"{order}HHL", group, element, length)
     code = vr.encode()
-    if code not in _LONG_VRS and length <= 0xFFFF:
+    if code not in LONG_VRS and length <= 0xFFFF:
         return struct.pack(f"{order}HH2sH", group, element, code, length)
-    if code not in _LONG_VRS:
+    if code not in LONG_VRS:
         code = b"UN"  # PS3.5 6.2.2: too long for the short form
     return struct.pack(f"{order}HH2sHL", group, element, code, 0, length)
 
@@ -298,18 +311,15 @@ def _transfer_syntax(dataset: Dataset) -> str:
     return IMPLICIT if is_implicit else "1.2.840.10008.1.2.1" if is_little else BIG_ENDIAN
 
 
-def _is_cut_short(dataset: Dataset) -> bool:
-    """Whether a value, or the pixels that the header promises, end before they should."""
-    own = elements(dataset)
-    if any(is_truncated(element) for element in own.values()):
-        return True
-    pixels = own.get(PIXEL_DATA)
+def _lacks_pixels(dataset: Dataset) -> bool:
+    """Whether there are fewer pixels than the header promises."""
+    pixels = elements(dataset).get(PIXEL_DATA)
     if pixels is None or not isinstance(pixels, RawDataElement) or pixels.length == UNDEFINED:
         return False
     if not _is_native(_transfer_syntax(dataset)):
         return False  # what an unknown coding must hold, nobody knows; the verdict over pixels refuses it
     expected = _expected_pixel_bytes(dataset)
-    return expected is not None and len(raw_bytes(pixels)) < expected
+    return expected is not None and pixels.length < expected
 
 
 @lru_cache(maxsize=64)

@@ -25,7 +25,7 @@ class Planned:
 
     facts: FileFacts
     file_digest: str
-    """Keyed digest of the file's SHA-256: names a file in public audits."""
+    """Keyed digest of the file's SHA-256: names a file in public audits; "" as long as there is no SHA-256."""
     disposition: str = RELEASED
     reasons: tuple[str, ...] = ()
     patient: str = ""
@@ -55,8 +55,9 @@ def plan(facts: list[FileFacts], profile: DeidProfile, key: SecretKey) -> list[P
 def _named(
     facts: FileFacts, issuers: dict[tuple[str, str], set[str]], profile: DeidProfile, key: SecretKey
 ) -> Planned:
-    digest = key.digest("file", facts.sha256 or f"path {facts.path}").hex()[:32]
-    one = Planned(facts, digest)
+    one = Planned(facts, "")
+    if facts.code is not None or facts.sha256 is not None:
+        one.file_digest = file_digest(key, facts.sha256 or f"path {facts.path}")
     if facts.code is not None:
         one.disposition, one.reasons = REJECTED, (facts.code,)
         return one
@@ -73,6 +74,11 @@ def _named(
         for uid in (facts.study, facts.series, facts.sop_instance)
     )
     return one
+
+
+def file_digest(key: SecretKey, sha256: str) -> str:
+    """Return the keyed digest that names a file in public audits."""
+    return key.digest("file", sha256).hex()[:32]
 
 
 def _issuers_of_studies(facts: list[FileFacts]) -> dict[tuple[str, str], set[str]]:

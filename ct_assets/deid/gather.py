@@ -6,9 +6,11 @@ releasing anything (`dispositions`, `engine`).
 """
 
 import hashlib
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from pathlib import Path
 
 from pydicom import charset
 from pydicom._dicom_dict import DicomDictionary
@@ -21,6 +23,8 @@ from ct_assets.deid.dicomfile import NotReadableError, Source
 from ct_assets.deid.rules import PATIENT_ID, UIDS_OF_KINDS, vr_in_dictionary
 from ct_assets.deid.uids import bare_uid, is_standard
 
+BEGINNING_BYTES = 1 << 16
+"""What is read of a file at first: nearly every header ends before."""
 SOP_CLASS, SOP_INSTANCE, STUDY, SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 FRAME_OF_REFERENCE, ISSUER, BIRTH_DATE, CHARACTER_SET = 0x00200052, 0x00100021, 0x00100030, 0x00080005
 
@@ -75,6 +79,7 @@ class FileFacts:
 
     path: str
     sha256: str | None = None
+    """None as long as nobody had to read the whole file."""
     code: str | None = None
     sop_class: str = ""
     sop_instance: str = ""
@@ -104,8 +109,38 @@ class Gathered:
     uids: dict[str, UidSeen] = field(default_factory=dict)
 
 
+def facts_of_file(path: Path, relative: str, into: Gathered, *, with_digest: bool) -> None:
+    """Read one file, as far as needed, and add what it tells to `into`. Never raises for a bad file.
+
+    Of a long ordinary file the beginning is enough, and then its digest is left out, unless `with_digest`.
+    """
+    try:
+        with path.open("rb", buffering=0) as opened:
+            size = os.fstat(opened.fileno()).st_size
+            content = opened.read(BEGINNING_BYTES) or b""
+            if size > len(content) and not with_digest:
+                source = dicomfile.read_beginning(content, size)
+                facts = FileFacts(relative)
+                if source is not None and _could_take(source, facts, into):
+                    into.files.append(facts)
+                    return
+            content += opened.readall() or b""
+    except OSError:
+        into.files.append(FileFacts(relative, None, "unreadable_file"))
+        return
+    facts_of(relative, content, into)
+
+
+def _could_take(source: Source, facts: FileFacts, into: Gathered) -> bool:
+    try:
+        _take(source, facts, into)
+    except Exception:
+        return False
+    return facts.code is None
+
+
 def facts_of(path: str, content: bytes, into: Gathered) -> None:
-    """Read one file's bytes and add what it tells to `into`. Never raises for a bad file."""
+    """Do as `facts_of_file` with the whole content of a file, and digest it."""
     facts = FileFacts(path, hashlib.sha256(content).hexdigest())
     into.files.append(facts)
     try:

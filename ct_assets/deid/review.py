@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from ct_assets import files
 from ct_assets.deid import dispositions
-from ct_assets.deid.dispositions import Planned
+from ct_assets.deid.dispositions import Planned, file_digest
 from ct_assets.deid.key import SecretKey
 from ct_assets.errors import UsageError
 from ct_assets.layout import RESTRICTED_MODE, DeidPaths
@@ -279,11 +279,6 @@ def apply(planned: list[Planned], decided: dict[str, Decision]) -> None:
         one.set_aside = frozenset(decision.reasons) & RELEASABLE
         if one.disposition == dispositions.QUARANTINED and one.set_aside.issuperset(one.reasons):
             one.disposition, one.reasons = dispositions.RELEASED, ()
-
-
-def file_digest(key: SecretKey, sha256: str) -> str:
-    """Return the keyed digest that names a file in public audits."""
-    return key.digest("file", sha256).hex()[:32]
 
 
 def _as_row(decision: Decision) -> dict[str, Any]:

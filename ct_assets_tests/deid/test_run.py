@@ -298,7 +298,7 @@ class TestALeak:
     @pytest.fixture
     def leaky(self, monkeypatch):
         hit = Hit("2.25.1.dcm", "(00104000)", "identifier", "ab12")
-        monkeypatch.setattr(run_module, "_scan", lambda *_: [hit])
+        monkeypatch.setattr(run_module.proof, "scan", lambda *_, **__: [hit])
 
     def test_releases_nothing_and_says_where(self, tmp_path, leaky):
         slices(tmp_path / "in")
@@ -317,7 +317,7 @@ class TestALeak:
     def test_leaves_what_was_released_before(self, tmp_path, monkeypatch):
         slices(tmp_path / "in")
         before = tree(run(tmp_path / "in", tmp_path / "out").paths.dicom)
-        monkeypatch.setattr(run_module, "_scan", lambda *_: [Hit("a", "b", "c", "d")])
+        monkeypatch.setattr(run_module.proof, "scan", lambda *_, **__: [Hit("a", "b", "c", "d")])
         slices(tmp_path / "in", KVP="80")
         with pytest.raises(SafetyError):
             run(tmp_path / "in", tmp_path / "out")
@@ -382,7 +382,7 @@ class TestAKilledRun:
             from pathlib import Path
             from ct_assets.deid import run as module
             from ct_assets_tests.deid.runs import run
-            module._scan = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+            module.proof.scan = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
             run(Path({str(tmp_path / "in")!r}), Path({str(tmp_path / "out")!r}))
             """
         )
