@@ -3,6 +3,7 @@
 import dagster as dg
 
 from ct_assets.defs.graph import asset_arguments
+from ct_assets.defs.partitions import BATCH
 from ct_assets.defs.platform import Platform
 from ct_assets.defs.stage import Recorder, link, running
 
@@ -22,11 +23,15 @@ def dicom_batch(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """One delivery of a hospital, verified against its marker and moved out of the inbox, never changed after."""
-    from ct_assets.intake.batches import register
+    from ct_assets.intake.batches import NothingLeftError, register
 
     recorder = Recorder(context, platform)
     with running(context):
-        registered = register(platform.layout, context.partition_key)
+        try:
+            registered = register(platform.layout, context.partition_key, platform.withdrawn)
+        except NothingLeftError:
+            context.instance.delete_dynamic_partition(BATCH, context.partition_key)
+            raise
     return recorder.result(
         "dicom_batch",
         registered.marker_digest,

@@ -82,7 +82,7 @@ class LeakScanner:
         for form in searched.identifiers:
             if form.isdigit() and len(form) >= WHOLE_NUMBER_DIGITS:
                 self._numbers.add(form.encode())
-            for pattern, step, lead in _patterns(form):
+            for pattern, step, lead in byte_patterns(form):
                 automaton.add_word(pattern.decode("latin-1"), (len(pattern), form, step, lead))
         self._automaton = automaton if len(automaton) else None
         if self._automaton is not None:
@@ -172,7 +172,7 @@ class LeakScanner:
             start, end = last + 1 - length, last + 1
             if len(form) < shortest and form.isascii() and not form.isdigit():
                 continue
-            if not _is_bounded(lowered, start - step + lead, end + lead, step, form):
+            if not is_bounded(lowered, start - step + lead, end + lead, step, form):
                 continue
             if form.isdigit() and any(begin <= start and end <= stop for begin, stop in uid_spans):
                 continue
@@ -209,7 +209,7 @@ def pixel_digest_of(value: bytes, key: SecretKey) -> str:
     return blake3(value, key=key.digest("pixel digest")).hexdigest()
 
 
-def _patterns(form: str) -> set[tuple[bytes, int, int]]:
+def byte_patterns(form: str) -> set[tuple[bytes, int, int]]:
     """Return the byte patterns of one identifier, with bytes a character and where in them its letter is.
 
     Words may be parted by any of the usual separators; letters outside ASCII stand in the encodings in use.
@@ -255,7 +255,7 @@ _ONE_BYTE_AND_ASIAN_CODECS = (
 )  # fmt: skip
 
 
-def _is_bounded(haystack: str, before_at: int, after_at: int, step: int, form: str) -> bool:
+def is_bounded(haystack: str, before_at: int, after_at: int, step: int, form: str) -> bool:
     """Whether the find is no part of a longer number, nor (where short) of a longer word."""
     before, after = _at(haystack, before_at), _at(haystack, after_at)
     if form[0].isdigit() and _is_digit(before):
