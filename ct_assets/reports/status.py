@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ct_assets import files
+from ct_assets.intake import batches
 from ct_assets.layout import Layout
 from ct_assets.reasons import reason
 from ct_assets.settings import Settings
@@ -36,6 +37,9 @@ class Status:
     batches: list[dict[str, Any]] = field(default_factory=list)
     """A row a de-identified batch: name, files released, quarantined, rejected, patients."""
     waiting_in_inbox: int = 0
+    """Batches that are complete and not yet taken."""
+    incomplete_in_inbox: dict[str, int] = field(default_factory=dict)
+    """Reason code to number of folders of the inbox that are no complete batch."""
     patients: int = 0
     eligible: int = 0
     excluded: dict[str, int] = field(default_factory=dict)
@@ -98,8 +102,10 @@ def _batches(layout: Layout, status: Status) -> None:
     for path in sorted((layout.root / "audits/deid").glob("*/summary.json")):
         summary = files.read_json(path)
         status.batches.append({"batch": path.parent.name, **summary})
-    if layout.inbox.is_dir():
-        status.waiting_in_inbox = sum(not path.name.startswith(".") for path in layout.inbox.iterdir())
+    status.waiting_in_inbox = len(batches.complete_batches(layout))
+    status.incomplete_in_inbox = dict(
+        sorted(Counter(one.reason for one in batches.incomplete(layout)).items())
+    )
 
 
 def _cohort(layout: Layout, status: Status) -> None:
@@ -159,8 +165,10 @@ def _headline(report: str, content: dict[str, Any]) -> list[dict[str, Any]]:
 def _to_do(settings: Settings, status: Status) -> None:
     if status.waiting_in_inbox:
         status.to_do.append(
-            f"{status.waiting_in_inbox} folders in the inbox: `ct-assets run`, or let the sensor take them"
+            f"{status.waiting_in_inbox} batches in the inbox: `ct-assets run`, or let the sensor take them"
         )
+    for code, count in status.incomplete_in_inbox.items():
+        status.to_do.append(f"{count} x {code} in the inbox: {_meaning(code)} {reason(code).mend}")
     held = sum(batch["quarantined"] for batch in status.batches)
     if held:
         status.to_do.append(f"{held} instances in quarantine: look with `ct-assets quarantine list`")
@@ -173,7 +181,7 @@ def _to_do(settings: Settings, status: Status) -> None:
             status.to_do.append(
                 f"experiment {row['experiment']} has a model: read its report, then `ct-assets promote`"
             )
-    if not status.batches and not status.waiting_in_inbox:
+    if not status.batches and not status.waiting_in_inbox and not status.incomplete_in_inbox:
         status.to_do.append("the platform is empty: `ct-assets ingest DROP_DIR`")
 
 
