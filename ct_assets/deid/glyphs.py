@@ -80,6 +80,8 @@ def _rows(stored: np.ndarray, contrast: int, scale: int, least: int) -> list[Row
     for kind, sign in ((cv2.MORPH_TOPHAT, 1), (cv2.MORPH_BLACKHAT, -1)):
         strokes = cv2.morphologyEx(stored, kind, _SQUARE)
         thin = np.flatnonzero(strokes.ravel() >= strokes.dtype.type(contrast))
+        if len(thin) < HARD_PIXELS:
+            continue
         hard = thin[_has_hard_edge(stored, thin, strokes, sign)]
         if len(hard) > CROWDED * stored.size:
             thin, hard = _strongest(thin, hard, strokes)
@@ -114,11 +116,11 @@ def _is_denser(hard: np.ndarray, shape: tuple[int, ...], box: tuple[int, int, in
 
 def _has_hard_edge(stored: np.ndarray, thin: np.ndarray, strokes: np.ndarray, sign: int) -> np.ndarray:
     """Return which of the stroke pixels `thin` lose most of their contrast to one of four neighbours."""
-    values, last, columns = stored.ravel(), stored.size - 1, stored.shape[1]
+    values, columns = stored.ravel(), stored.shape[1]
     here = values[thin].astype(np.int32)
     steepest = np.full(len(thin), -1, np.int32)
     for step in (-1, 1, -columns, columns):
-        beside = values[np.clip(thin + step, 0, last)].astype(np.int32)
+        beside = values.take(thin + step, mode="clip").astype(np.int32)
         np.maximum(steepest, sign * (here - beside), out=steepest)
     return steepest >= CRISP_DROP * strokes.ravel()[thin]
 
