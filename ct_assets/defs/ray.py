@@ -25,7 +25,7 @@ def launcher_config(ray: RaySettings) -> dict[str, Any]:
     return {
         "module": "dagster_ray",
         "class": "RayRunLauncher",
-        "config": {"ray": {"address": ray.address, "num_cpus": RUN_CPUS, "env_vars": list(ray.environment)}},
+        "config": {"ray": {"address": ray.address, "num_cpus": RUN_CPUS, "env_vars": _names(ray)}},
     }
 
 
@@ -34,7 +34,12 @@ def step_executor(ray: RaySettings) -> dg.ExecutorDefinition:
     _require()
     from dagster_ray.core.executor import ray_executor
 
-    return ray_executor.configured({"ray": {"address": ray.address, "env_vars": list(ray.environment)}})
+    return ray_executor.configured({"ray": {"address": ray.address, "env_vars": _names(ray)}})
+
+
+def _names(ray: RaySettings) -> list[str]:
+    """Return the environment variables that a job needs to load the definitions: none of them is a secret."""
+    return ["CT_ASSETS_CONFIG", "CT_ASSETS_DATA", "CT_ASSETS_LABELS", "CT_ASSETS_DATABASE", *ray.environment]
 
 
 def _require() -> None:

@@ -18,7 +18,7 @@ from ct_assets.defs.instance import LOCATION, WORKSPACE_FILE, prepare_home
 from ct_assets.errors import UsageError
 from ct_assets.progress import JSON_LINES
 from ct_assets.settings import Settings
-from ct_assets.settings.load import PROJECT_ROOT
+from ct_assets.settings.load import PROJECT_ROOT, default_config
 
 Role = Literal["code", "daemon", "operate", "view"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -70,7 +70,7 @@ def command(settings: Settings, role: Role, home: Path, *, host: str, port: int 
     prefix = ["--path-prefix", PREFIXES[role]] if PREFIXES[role] else []
     read_only = ["--read-only"] if role == "view" else []
     return [
-        *("dagster_webserver", "--host", host, "--port", str(port or PORTS[role])),
+        *("ct_assets.defs.webserver", "--host", host, "--port", str(port or PORTS[role])),
         *("--db-statement-timeout", str(STATEMENT_TIMEOUT_MS)),
         *workspace,
         *prefix,
@@ -84,8 +84,11 @@ def environment(
 ) -> dict[str, str]:
     """Return the environment of the platform's processes; their children inherit it."""
     made = {**environ, "DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"}
-    if config is not None:
-        made["CT_ASSETS_CONFIG"] = str(config.resolve())
+    made["CT_ASSETS_CONFIG"] = str((config or default_config(environ)).resolve())
+    if "CT_ASSETS_DATA" in environ:  # they work from another folder: paths are made absolute
+        made["CT_ASSETS_DATA"] = str(settings.data_root)
+    if "CT_ASSETS_LABELS" in environ and settings.labels.csv is not None:
+        made["CT_ASSETS_LABELS"] = str(settings.labels.csv)
     if settings.service.database is not None:
         made["CT_ASSETS_DATABASE"] = settings.service.database
     if settings.service.logs == "json":

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from ct_assets.errors import UsageError
 from ct_assets.settings.base import Section
 from ct_assets.settings.platform import Settings
-from ct_assets.settings.storage import check_url, is_url
 from ct_assets.settings.service import check_database
+from ct_assets.settings.storage import check_url, is_url
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_CONFIG = Path("configs/local.yaml")
@@ -32,7 +32,7 @@ def load_settings(config: Path | None = None, environ: Mapping[str, str] = os.en
     `CT_ASSETS_DATABASE` override the file.
     Raises `UsageError` naming file, key, value and allowed values.
     """
-    path = config or _default_config(environ)
+    path = config or default_config(environ)
     settings = read_section(path, Settings).resolved_against(path.resolve().parent)
     overrides: dict[str, Any] = {}
     if data := environ.get("CT_ASSETS_DATA"):
@@ -85,7 +85,8 @@ def _data_root(settings: Settings, data: str) -> dict[str, Any]:
     return {"data_root": store.work_root, "storage": store}
 
 
-def _default_config(environ: Mapping[str, str]) -> Path:
+def default_config(environ: Mapping[str, str]) -> Path:
+    """Return the settings file where none is named: `CT_ASSETS_CONFIG`, or the one beside the caller."""
     if named := environ.get("CT_ASSETS_CONFIG"):
         return Path(named)
     return DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else PROJECT_ROOT / DEFAULT_CONFIG

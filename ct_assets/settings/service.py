@@ -69,7 +69,7 @@ class RaySettings(Section):
     """`runs`: each run is one job of the cluster, for many batches or folds. `steps`: each step of the heavy
     jobs (folds, training, evaluation) is one, with the resources of its asset. A step costs some 7 seconds."""
     environment: tuple[str, ...] = ()
-    """Names of environment variables that jobs get from the launching process. Ray shows their values to
+    """Names of further environment variables that jobs get from the launching process. Ray shows their values to
     everyone who sees its dashboard: no secrets; those belong into files or the environment of the nodes."""
 
 
