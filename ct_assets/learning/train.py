@@ -4,7 +4,8 @@ Belongs here: refusals by name, the record, the tracking run, devices. The loop 
 """
 
 import platform as machine
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import lightning
 import polars as pl
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from lightning.fabric import Fabric
 
 import ct_assets
@@ -29,6 +30,9 @@ from ct_assets.settings.training import TrainingConfig
 RECORD_NAME = "training.json"
 RESULT_NAME = "result.json"
 EXPERIMENT_NAME = "experiment.json"
+PATIENTS_NAME = "patients.json"
+"""Who was in a training, by pseudonym: kept beside it, told to no tracking server, so that a model which
+learned from somebody who withdraws is known."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def train_fold(
         progress.say(f"{experiment}, fold {fold}: is trained already")
         return done
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(folder / ".training.lock"), timeout=0.1).acquire(poll_interval=0.05):
+    with _only_training_of(folder, f"{experiment}, fold {fold}"):
         job = Job(
             config=config,
             experiment=experiment,
@@ -102,6 +106,25 @@ def train_fold(
             tracking_uri=tracking_uri or tracking.default_uri(layout),
         )
         return _run(job, resume)
+
+
+@contextmanager
+def _only_training_of(folder: Path, what: str) -> Iterator[None]:
+    """Hold the folder for one training; the lock goes with its process. Raises `UsageError` where it is held."""
+    lock = FileLock(str(folder / ".training.lock"))
+    try:
+        lock.acquire(timeout=0.1, poll_interval=0.05)
+    except Timeout:
+        known = state.read(folder)
+        raise UsageError(
+            f"training_under_way: {what} is being trained by another process"
+            + (f" ({known.line()})" if known is not None else "")
+            + "; wait for it, or pause it with ct-assets train --pause"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -316,6 +339,11 @@ def _describe(job: Job, tracker: tracking.Tracker, is_first: bool) -> None:
         "environment": environment(),
     }
     files.write_json(job.folder / RECORD_NAME, record)
+    patients = {
+        role: sorted(set(job.volumes.filter(pl.col("role") == role)["patient_id"]))
+        for role in ("train", "validation")
+    }
+    files.write_json(job.folder / PATIENTS_NAME, patients)
     tracker.params(_flat(record["config"]))
     tracker.tags(
         {
