@@ -183,7 +183,7 @@ def run(job: Run, outputs: Path, timings: progress.Timings | None = None) -> Pat
         predictions = final.score_test(placed, config, trained.outcome.weights, prepared)
         step.items = predictions.height
     test_metrics = judge_test(
-        result, predictions, selection, config, options, samples=SAMPLES, confidence=CONFIDENCE
+        result.predictions, predictions, selection, config, options, samples=SAMPLES, confidence=CONFIDENCE
     )
     write_test(folder, predictions, test_metrics, final.fit_calibration(result.predictions))
     chosen = gradcam.worth_a_look(predictions, selection["threshold"])
@@ -241,7 +241,7 @@ def judge(
 
 
 def judge_test(
-    result: CvResult,
+    out_of_fold: pl.DataFrame,
     predictions: pl.DataFrame,
     selection: Mapping[str, Any],
     config: BrainConfig,
@@ -251,7 +251,7 @@ def judge_test(
     confidence: float,
 ) -> dict[str, Any]:
     """Return `test_metrics.json`: thresholds and calibration are those of the cross-validation."""
-    fitted = final.fit_calibration(result.predictions)
+    fitted = final.fit_calibration(out_of_fold)
     told = final.figures(
         predictions, selection["threshold"], fitted, samples=samples, confidence=confidence, seed=options.seed
     )
@@ -259,7 +259,7 @@ def judge_test(
         name: told["intervals"][name]["value"] for name in ("sensitivity", "specificity", "ppv", "npv", "f1")
     }
     study = final.study_figures(
-        result.predictions, predictions, config, options, samples=samples, confidence=confidence
+        out_of_fold, predictions, config, options, samples=samples, confidence=confidence
     )
     return {
         "test_roc_auc": told["intervals"]["roc_auc"]["value"],
@@ -278,6 +278,7 @@ def write_cv(
     options: RunOptions,
 ) -> None:
     """Write the files of a cross-validation."""
+    folder.mkdir(parents=True, exist_ok=True)
     result.df_all.write_csv(folder / "cv_thresholds_by_fold.csv")
     result.df_summary.write_csv(folder / "cv_thresholds_summary.csv")
     result.df_exact.write_csv(folder / "cv_thresholds_exact.csv")
@@ -292,6 +293,7 @@ def write_test(
     folder: Path, predictions: pl.DataFrame, metrics: Mapping[str, Any], fitted: Calibration
 ) -> None:
     """Write the files of the test."""
+    folder.mkdir(parents=True, exist_ok=True)
     truth, p = predictions["label"].to_numpy(), predictions["prob"].to_numpy()
     told = predictions.with_columns(
         (pl.col("prob") >= metrics["threshold"]).cast(pl.Int64).alias("pred"),

@@ -189,4 +189,4 @@ def predict_logits(network: nn.Module, prepared: Prepared, identifiers: Sequence
 
 def probabilities(logits: Floats) -> Floats:
     """Return the sigmoid of logits."""
-    return np.asarray(torch.from_numpy(np.asarray(logits, dtype=np.float64)).sigmoid().numpy())
+    return np.asarray(1 / (1 + np.exp(-np.clip(np.asarray(logits, dtype=np.float64), -700, 700))))

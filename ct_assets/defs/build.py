@@ -9,6 +9,7 @@ import dagster as dg
 
 from ct_assets.defs import (
     audits,
+    brain,
     cohort,
     deid,
     evaluation,
@@ -27,7 +28,7 @@ from ct_assets.defs.platform import Platform
 from ct_assets.defs.resources import refuse_unknown
 from ct_assets.settings import Settings
 
-STAGES = (intake, deid, audits, cohort, volumes, folds, training, evaluation, neuro)
+STAGES = (intake, deid, audits, cohort, volumes, folds, training, evaluation, neuro, brain)
 PRELOAD = ["ct_assets.definitions", "polars", "pydicom"]
 """What the fork server imports once, so that a step starts in a fraction of a second."""
 

@@ -59,9 +59,12 @@ def _query(platform: Platform, _: str | None) -> Any:
     return files.sha256_file(query) if query.is_file() else None
 
 
-def _given_folds(platform: Platform, _: str | None) -> Any:
-    given = platform.settings.splits.given
-    return files.sha256_file(given) if given is not None and given.is_file() else None
+def _ledger_and_given_folds(platform: Platform, _: str | None) -> Any:
+    """A person's folds, and the ledger itself: one that was changed by hand is looked at again."""
+    given, ledger = platform.settings.splits.given, platform.layout.splits
+    return [
+        files.sha256_file(path) if path is not None and path.is_file() else None for path in (given, ledger)
+    ]
 
 
 def _plan_overrides(platform: Platform, _: str | None) -> Any:
@@ -90,6 +93,23 @@ def _neuro_raw(platform: Platform, study: str | None) -> Any:
     ]
 
 
+def _brain_raw(platform: Platform, _: str | None) -> Any:
+    """The folder of slices by name, size and time of change, with its label table; nothing where batches are used."""
+    settings, root = platform.settings.brain, platform.brain_dir
+    if settings.source == "batches":
+        return None
+    labels, found = root / settings.labels, sorted((root / settings.cts).glob("*"))
+    return [
+        files.sha256_file(labels) if labels.is_file() else None,
+        [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in found],
+    ]
+
+
+def _brain_weights(platform: Platform, _: str | None) -> Any:
+    weights = platform.settings.brain.config.pretrained
+    return files.sha256_file(weights) if weights is not None and weights.is_file() else None
+
+
 DICOM = frozenset({"dicom"})
 TABLE = frozenset({"parquet", "polars"})
 
@@ -108,7 +128,7 @@ GRAPH: dict[str, Node] = {
     "eligibility": Node(
         "cohort", None, ("labels", "ct_prepro_audit"), ("eligibility",), _query, frozenset({"sql", "duckdb"})
     ),
-    "splits": Node("cohort", None, ("eligibility", "labels"), ("splits",), _given_folds, TABLE),
+    "splits": Node("cohort", None, ("eligibility", "labels"), ("splits",), _ledger_and_given_folds, TABLE),
     "cohort_manifest": Node(
         "cohort", None, ("eligibility", "splits", "labels", "ct_prepro_audit"), ("conversion",), kinds=TABLE
     ),
@@ -211,6 +231,47 @@ GRAPH: dict[str, Node] = {
     "neuro_statistics": Node("neuro", None, ("neuro_cache",), ("neuro",), kinds=TABLE, automated=False),
     "neuro_preview": Node(
         "neuro", None, ("neuro_cache",), ("neuro",), kinds=frozenset({"html"}), automated=False
+    ),
+    "brain_features": Node(
+        "brain", None, ("metadata_audit", "labels"), ("brain",), _brain_raw, TABLE, automated=False
+    ),
+    "brain_first_look": Node(
+        "brain", None, ("brain_features",), ("brain",), kinds=frozenset({"html"}), automated=False
+    ),
+    "brain_splits": Node("brain", None, ("brain_features",), ("brain",), kinds=TABLE, automated=False),
+    "brain_fold_model": Node(
+        "brain",
+        "brain_fold",
+        ("brain_splits",),
+        ("brain",),
+        _brain_weights,
+        frozenset({"pytorch", "mlflow"}),
+        automated=False,
+    ),
+    "brain_cv_report": Node(
+        "brain",
+        "brain_configuration",
+        ("brain_fold_model",),
+        ("brain",),
+        kinds=frozenset({"html"}),
+        automated=False,
+    ),
+    "brain_selection": Node("brain", None, ("brain_cv_report",), ("brain",), kinds=TABLE, automated=False),
+    "brain_final_model": Node(
+        "brain",
+        None,
+        ("brain_selection", "brain_splits"),
+        ("brain",),
+        kinds=frozenset({"pytorch", "mlflow"}),
+        automated=False,
+    ),
+    "brain_test_report": Node(
+        "brain",
+        None,
+        ("brain_final_model", "brain_splits"),
+        ("brain",),
+        kinds=frozenset({"html"}),
+        automated=False,
     ),
 }
 

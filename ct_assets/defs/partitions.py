@@ -11,13 +11,24 @@ from typing import Literal
 import dagster as dg
 
 from ct_assets.settings import Settings, load_settings
+from ct_assets.settings.brain import configurations
 
 BATCH = "batch"
 FOLD = "fold"
 EXPERIMENT = "experiment"
 STUDY = "study"
+CONFIGURATION = "configuration"
 
-Kind = Literal["batch", "fold", "experiment", "experiment_fold", "derived", "study"]
+Kind = Literal[
+    "batch",
+    "fold",
+    "experiment",
+    "experiment_fold",
+    "derived",
+    "study",
+    "brain_configuration",
+    "brain_fold",
+]
 
 SETTINGS = load_settings()
 """The settings in force when the code location was loaded: they fix the static partitions."""
@@ -33,6 +44,13 @@ experiments = dg.DynamicPartitionsDefinition(name=EXPERIMENT)
 studies = dg.DynamicPartitionsDefinition(name=STUDY)
 folds = dg.StaticPartitionsDefinition(fold_names(SETTINGS))
 fold_trainings = dg.MultiPartitionsDefinition({EXPERIMENT: experiments, FOLD: folds})
+brain_configurations = dg.StaticPartitionsDefinition(sorted(configurations(SETTINGS.brain)))
+brain_folds = dg.MultiPartitionsDefinition(
+    {
+        CONFIGURATION: brain_configurations,
+        FOLD: dg.StaticPartitionsDefinition([str(fold) for fold in range(SETTINGS.brain.k_folds)]),
+    }
+)
 derived_sets = dg.StaticPartitionsDefinition(sorted(SETTINGS.derived))
 
 DEFINITIONS: dict[Kind | None, dg.PartitionsDefinition | None] = {
@@ -43,6 +61,8 @@ DEFINITIONS: dict[Kind | None, dg.PartitionsDefinition | None] = {
     "experiment_fold": fold_trainings,
     "derived": derived_sets,
     "study": studies,
+    "brain_configuration": brain_configurations,
+    "brain_fold": brain_folds,
 }
 
 
@@ -57,6 +77,8 @@ def mapping(upstream: Kind | None, downstream: Kind | None) -> dg.PartitionMappi
             return dg.MultiToSingleDimensionPartitionMapping(FOLD)
         if downstream == "experiment" and upstream == "experiment_fold":
             return dg.MultiToSingleDimensionPartitionMapping(EXPERIMENT)
+        if downstream == "brain_configuration" and upstream == "brain_fold":
+            return dg.MultiToSingleDimensionPartitionMapping(CONFIGURATION)
     return dg.AllPartitionMapping()
 
 
@@ -72,6 +94,8 @@ def upstream_keys(
         return [split_key(key)[1]]
     if key is not None and downstream == "experiment" and upstream == "experiment_fold":
         return [other for other in all_upstream if split_key(other)[0] == key]
+    if key is not None and downstream == "brain_configuration" and upstream == "brain_fold":
+        return [other for other in all_upstream if split_key(other)[0] == key]
     return list(all_upstream)
 
 
@@ -80,7 +104,12 @@ def join_key(experiment: str, fold: str) -> str:
     return str(dg.MultiPartitionKey({EXPERIMENT: experiment, FOLD: fold}))
 
 
+def brain_fold_key(configuration: str, fold: str) -> str:
+    """Return the partition key of one fold of one configuration of brain CT classification."""
+    return str(dg.MultiPartitionKey({CONFIGURATION: configuration, FOLD: fold}))
+
+
 def split_key(key: str) -> tuple[str, str]:
-    """Return experiment and fold of a partition key made by `join_key`."""
-    experiment, fold = key.split("|")
-    return experiment, fold
+    """Return experiment (or configuration) and fold of a key made by `join_key` or `brain_fold_key`."""
+    first, fold = key.split("|")
+    return first, fold

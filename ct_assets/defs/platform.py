@@ -65,6 +65,11 @@ class Platform:
         return self.settings.neuro.data_dir or self.layout.neuro
 
     @property
+    def brain_dir(self) -> Path:
+        """The folder of head CT slices with their label table."""
+        return self.settings.brain.data_dir or self.layout.brain / "raw"
+
+    @property
     def tracking_uri(self) -> str:
         """The MLflow tracking server: the one named, else the platform's database, else an sqlite file."""
         if self.settings.tracking.uri is not None:

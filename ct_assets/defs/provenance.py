@@ -12,6 +12,7 @@ from ct_assets import files
 from ct_assets.defs import partitions
 from ct_assets.defs.graph import GRAPH
 from ct_assets.defs.platform import Platform
+from ct_assets.settings.brain import configurations
 
 INPUT_DIGEST = "input_digest"
 DATA_VERSION_TAG = "dagster/data_version"
@@ -110,6 +111,14 @@ def partition_keys(instance: dg.DagsterInstance, platform: Platform, name: str) 
         return sorted(instance.get_dynamic_partitions(partitions.EXPERIMENT))
     if kind == "study":
         return sorted(instance.get_dynamic_partitions(partitions.STUDY))
+    if kind == "brain_configuration":
+        return sorted(configurations(platform.settings.brain))
+    if kind == "brain_fold":
+        return [
+            partitions.brain_fold_key(name, str(fold))
+            for name in sorted(configurations(platform.settings.brain))
+            for fold in range(platform.settings.brain.k_folds)
+        ]
     if kind == "derived":
         return sorted(platform.settings.derived)
     folds = partitions.fold_names(platform.settings)

@@ -30,6 +30,11 @@ DEFAULTS: dict[str, Resources] = {
     "final_model": Resources(cpus=4, memory_gb=24),
     "test_report": Resources(cpus=2, memory_gb=16),
     "derived_set": Resources(cpus=4, memory_gb=8),
+    "brain_features": Resources(cpus=4, memory_gb=4),
+    "brain_fold_model": Resources(cpus=4, memory_gb=8),
+    "brain_selection": Resources(cpus=4, memory_gb=8),
+    "brain_final_model": Resources(cpus=4, memory_gb=8),
+    "brain_test_report": Resources(cpus=2, memory_gb=8),
 }
 """Where one processor and two gigabytes are not enough. No asset asks for a GPU by itself: a cluster without
 one would keep the step waiting for ever. `execution: {resources: {fold_model: {gpus: 1, …}}}` asks for it."""

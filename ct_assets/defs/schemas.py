@@ -15,6 +15,7 @@ import polars as pl
 from ct_assets.defs.platform import Platform
 from ct_assets.layout import Layout
 from ct_assets.tables.audits import MaskAudit, MetadataAudit, PatientAudit, SeriesAudit
+from ct_assets.tables.brain import BrainFeatures, BrainSplit
 from ct_assets.tables.cohort import CaseNumbers, CohortManifest, Eligibility, LabelReport, Labels, SplitLedger
 from ct_assets.tables.folds import FoldVolumes
 from ct_assets.tables.io import TableError, validate
@@ -38,6 +39,10 @@ TABLES: dict[str, Callable[[Layout], Iterator[tuple[Path, Any]]]] = {
         ((layout.cohort_manifest, CohortManifest), (layout.case_numbers, CaseNumbers))
     ),
     "nifti_cohort": lambda layout: iter(((layout.nifti_digests, NiftiDigests),)),
+    "brain_features": lambda layout: iter(((layout.brain / "features.parquet", BrainFeatures),)),
+    "brain_splits": lambda layout: iter(
+        ((layout.brain / "split.parquet", BrainSplit), (layout.brain / "splits.parquet", SplitLedger))
+    ),
     "fold_volumes": lambda layout: ((path, FoldVolumes) for path in layout.folds.glob("*/volumes.parquet")),
 }
 
