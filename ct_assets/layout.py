@@ -226,6 +226,11 @@ class Layout:
         return self.cohort / "splits.parquet"
 
     @property
+    def splits_record(self) -> Path:
+        """Digests of the ledger's rows, kept apart from it: rewriting the ledger is noticed."""
+        return self.root / "audits/splits/splits_record.json"
+
+    @property
     def case_numbers(self) -> Path:
         """The append-only table of case numbers."""
         return self.cohort / "case_numbers.parquet"

@@ -204,8 +204,8 @@ def refuse_changed_settings(ledger: pl.DataFrame, frozen: dict[str, Any]) -> Non
     if changed:
         raise UsageError(
             f"splits: {'; '.join(changed)}. These are fixed when the ledger is made, since every model trained "
-            "on it rests on them. Set them back, or move splits.parquet away to make a new ledger (all folds, "
-            "models and reports are then made anew, and the old test set is spent)."
+            "on it rests on them. Set them back, or move splits.parquet (and splits_record.json) away to make a "
+            "new ledger (all folds, models and reports are then made anew, and the old test set is spent)."
         )
 
 

@@ -10,6 +10,7 @@ from ct_assets.defs.folds import read_manifest
 from ct_assets.defs.graph import asset_arguments
 from ct_assets.defs.platform import Platform
 from ct_assets.defs.stage import Recorder, counts, link, running, table_metadata
+from ct_assets.errors import SafetyError
 from ct_assets.layout import Layout
 
 
@@ -75,6 +76,7 @@ def eligibility(
 @dg.asset(**asset_arguments("splits"))
 def splits(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
     """The append-only ledger: who is tested, which fold validates whom; nobody ever moves."""
+    from ct_assets.cohort import splits_record
     from ct_assets.cohort.manifest import patients_to_split
     from ct_assets.cohort.splits import extend
     from ct_assets.cohort.splits_given import from_file
@@ -88,12 +90,20 @@ def splits(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platfor
         ledger = tables.read_table(layout.splits, SplitLedger) if layout.splits.exists() else None
         patients = patients_to_split(eligible, tables.read_table(layout.labels, Labels))
         chosen, now = platform.settings.splits, datetime.now(UTC)
-        if chosen.given is None:
+        faults = splits_record.faults(layout.splits_record, ledger)
+        if faults and ledger is None:
+            raise SafetyError(f"{faults[0].code}: {faults[0].sentence}")
+        if faults and ledger is not None:
+            # Left as it is: adding rows would chain it anew. The blocking check tells what is wrong.
+            extended = ledger
+        elif chosen.given is None:
             extended = extend(ledger, patients, chosen, now, tombstone=tombstone_of(platform.key))
         else:
             extended = from_file(chosen.given, _with_case_ids(patients, layout), chosen, now, ledger)
         if ledger is None or extended.height > ledger.height:
             tables.write_table(layout.splits, extended, SplitLedger)
+        if not faults:
+            splits_record.write(layout.splits_record, extended)
     before = 0 if ledger is None else ledger.height
     return recorder.result(
         "splits",
@@ -129,12 +139,16 @@ def no_patient_in_two_splits(platform: dg.ResourceParam[Platform]) -> dg.AssetCh
 
 @dg.asset_check(asset="splits", blocking=True, description="The ledger was only ever added to.")
 def ledger_was_not_rewritten(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
-    """Hold the chain of row digests."""
-    from ct_assets.cohort.splits_checks import broken_rows
+    """Hold the chain of row digests, and each row against what is remembered of it outside the ledger."""
+    from ct_assets.cohort import splits_record
     from ct_assets.tables.cohort import SplitLedger
 
-    broken = broken_rows(tables.read_table(platform.layout.splits, SplitLedger))
-    return dg.AssetCheckResult(passed=not broken, metadata={"broken_rows": broken})
+    layout = platform.layout
+    faults = splits_record.faults(layout.splits_record, tables.read_table(layout.splits, SplitLedger))
+    return dg.AssetCheckResult(
+        passed=not faults,
+        metadata={"faults": len(faults), "first": [f"{one.code}: {one.sentence}" for one in faults[:5]]},
+    )
 
 
 @dg.asset_check(

@@ -3,11 +3,16 @@
 import dagster as dg
 
 from ct_assets import files
-from ct_assets.defs.folds import read_header_factors, read_manifest
+from ct_assets.defs.folds import read_header_factors
 from ct_assets.defs.graph import TRAINING_POOL, asset_arguments
 from ct_assets.defs.platform import Platform
 from ct_assets.defs.stage import Recorder, link, running
-from ct_assets.defs.training import experiment_manifest, settle_experiment
+from ct_assets.defs.training import (
+    experiment_manifest,
+    experiment_set,
+    manifest_of_set,
+    settle_experiment,
+)
 
 
 @dg.asset(**asset_arguments("cv_report"))
@@ -44,29 +49,33 @@ def final_train_set(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """All training patients as hard data under the plan of all training patients."""
+    from ct_assets.learning.derived import FULL, final_dirs, source
     from ct_assets.learning.final_sets import build_train
-    from ct_assets.learning.plan import FINAL, build_plan
+    from ct_assets.learning.plan import FINAL, Plan, build_plan
 
-    layout = platform.layout
+    layout, experiment = platform.layout, context.partition_key
     recorder = Recorder(context, platform)
     with running(context):
-        manifest = read_manifest(platform)
-        plan = build_plan(
-            manifest,
-            FINAL,
-            layout.root,
-            layout.store,
-            platform.settings,
-            workers=platform.workers,
-            header_factors=read_header_factors(platform, manifest),
-        )
-        table = build_train(
-            manifest, plan, layout.root, layout.final_train, layout.store, workers=platform.workers
-        )
+        smaller = experiment_set(platform, experiment)
+        manifest = manifest_of_set(platform, smaller)
+        folder, _ = final_dirs(layout.root, smaller or FULL)
+        if smaller:  # planned with the set, under the set's own spacing and crop
+            plan = Plan.load(source(layout.root, FINAL, smaller).plan)
+        else:
+            plan = build_plan(
+                manifest,
+                FINAL,
+                layout.root,
+                layout.store,
+                platform.settings,
+                workers=platform.workers,
+                header_factors=read_header_factors(platform, manifest),
+            )
+        table = build_train(manifest, plan, layout.root, folder, layout.store, workers=platform.workers)
     return recorder.result(
         "final_train_set",
         files.digest_of([plan.digest, table.to_dicts()]),
-        {"cases": table.height, "folder": link(platform, layout.final_train)},
+        {"cases": table.height, "folder": link(platform, folder)},
     )
 
 
@@ -75,25 +84,28 @@ def final_test_set(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """The test patients under the very plan of the training set; nothing of theirs is fitted."""
+    from ct_assets.learning.derived import FULL, final_dirs
     from ct_assets.learning.final_sets import build_test
     from ct_assets.learning.plan import Plan
 
-    layout = platform.layout
+    layout, experiment = platform.layout, context.partition_key
     recorder = Recorder(context, platform)
     with running(context):
-        plan = Plan.load(layout.final_train / "plan.json")
+        smaller = experiment_set(platform, experiment)
+        trained_on, folder = final_dirs(layout.root, smaller or FULL)
+        plan = Plan.load(trained_on / "plan.json")
         table = build_test(
-            read_manifest(platform),
+            manifest_of_set(platform, smaller),
             plan,
             layout.root,
-            layout.final_test,
+            folder,
             layout.store,
             workers=platform.workers,
         )
     return recorder.result(
         "final_test_set",
         files.digest_of([plan.digest, table.to_dicts()]),
-        {"cases": table.height, "folder": link(platform, layout.final_test)},
+        {"cases": table.height, "folder": link(platform, folder)},
     )
 
 

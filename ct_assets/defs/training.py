@@ -11,7 +11,7 @@ from ct_assets.defs.folds import read_manifest
 from ct_assets.defs.graph import TRAINING_POOL, asset_arguments
 from ct_assets.defs.partitions import fold_names, split_key
 from ct_assets.defs.platform import Platform
-from ct_assets.defs.stage import Recorder, link, running
+from ct_assets.defs.stage import Recorder, link, picture, running
 from ct_assets.errors import UsageError
 from ct_assets.settings.training import TrainingConfig, load_training_config
 
@@ -62,18 +62,29 @@ def fold_data(platform: Platform, fold: str, config: TrainingConfig) -> "tuple[P
     return Plan.load(found.plan), tables.read_table(found.volumes, FoldVolumes), found.store
 
 
+def experiment_set(platform: Platform, experiment: str) -> str | None:
+    """Return the smaller set that an experiment trains on; None for the full set, also before it has begun."""
+    record = platform.layout.experiment(experiment) / "configuration.json"
+    return files.read_json(record)["derived_set"] if record.exists() else None
+
+
 def experiment_manifest(platform: Platform, config: TrainingConfig) -> pl.DataFrame:
     """Return the manifest's rows that an experiment is about: all, or its smaller set's and the test's."""
+    return manifest_of_set(platform, config.derived_set)
+
+
+def manifest_of_set(platform: Platform, derived_set: str | None) -> pl.DataFrame:
+    """Return the manifest's rows: all, or those of a smaller set and of the test."""
     from ct_assets.learning.derived import source
     from ct_assets.tables.folds import FoldVolumes
 
     manifest = read_manifest(platform)
-    if config.derived_set is None:
+    if derived_set is None:
         return manifest
     folds = fold_names(platform.settings)
     drawn: set[str] = set()
     for fold in folds:
-        volumes = source(platform.layout.root, fold, config.derived_set).volumes
+        volumes = source(platform.layout.root, fold, derived_set).volumes
         if volumes.exists():
             drawn |= set(tables.read_table(volumes, FoldVolumes)["case_id"])
     return manifest.filter(pl.col("case_id").is_in(sorted(drawn)) | (pl.col("split") == "test"))
@@ -119,6 +130,9 @@ def fold_model(
             "epochs": result.epochs,
             "best_epoch": result.best_epoch,
             **{f"validation_{name}": value for name, value in result.metrics.items()},
+            "curves": picture(
+                platform, _curves(layout.fold_model(experiment, fold), fold), "training curves"
+            ),
             "mlflow_run": result.run_id,
             "folder": link(platform, layout.fold_model(experiment, fold)),
         },
@@ -153,3 +167,11 @@ def fold_predictions(
         files.digest_of(predictions.to_dicts()),
         {"patients": predictions.height, "folder": link(platform, layout.fold_model(experiment, fold))},
     )
+
+
+def _curves(folder: Path, fold: str) -> bytes:
+    """Draw the curves of one fold's training."""
+    from ct_assets.learning.trainer import CURVES_NAME
+    from ct_assets.reports import figures
+
+    return figures.curves({fold: files.read_jsonl(folder / CURVES_NAME)})

@@ -119,9 +119,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         turn = (epoch * self.patches_per_case + draw) + number
         start = self._start(random, image, mask, turn)
         hu = image.read(start, self.patch_size, self.plan.resampling.outside_hu)
-        label = np.zeros(self.patch_size, np.uint8)
-        if mask is not None:
-            label = mask.read(start, self.patch_size, 0)
+        label = np.zeros(self.patch_size, np.uint8) if mask is None else mask.read(start, self.patch_size, 0)
         item: dict[str, Any] = {
             "image": torch.from_numpy(_normalised(hu, image, self.plan)[None]),
             "label": torch.from_numpy(np.ascontiguousarray(label)[None]),

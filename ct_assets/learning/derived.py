@@ -138,6 +138,12 @@ def source(root: Path, fold: str, name: str = FULL) -> Source:
     )
 
 
+def final_dirs(root: Path, name: str = FULL) -> tuple[Path, Path]:
+    """Return where the final training and test sets lie of the full set, or of the smaller set `name`."""
+    base = root if name == FULL else root / "derived" / name
+    return base / "final/train", base / "final/test"
+
+
 def _settings_of(name: str, settings: Settings | DerivedSettings) -> DerivedSettings:
     if isinstance(settings, DerivedSettings):
         return settings

@@ -14,7 +14,7 @@ import polars as pl
 from ct_assets import files, progress
 from ct_assets.errors import UsageError
 from ct_assets.layout import Layout
-from ct_assets.learning import bundle, checkpoints, model_card, registry, tracking
+from ct_assets.learning import bundle, checkpoints, derived, model_card, registry, tracking
 from ct_assets.learning.calibration import Calibration
 from ct_assets.learning.evaluate import CALIBRATION_NAME, CV_NAME
 from ct_assets.learning.plan import FINAL, Plan
@@ -69,7 +69,7 @@ def build(
     calibration = Calibration.model_validate(
         files.read_json(layout.experiment(experiment) / CALIBRATION_NAME)
     )
-    sources = _folds(layout, experiment, report["folds"])
+    sources = _folds(layout, experiment, report["folds"], config.derived_set or derived.FULL)
     if config.final.kind == "single":
         source = _train_single(
             config,
@@ -131,11 +131,12 @@ class Source:
     weights_sha256: str
 
 
-def _folds(layout: Layout, experiment: str, folds: Sequence[str]) -> list[Source]:
+def _folds(layout: Layout, experiment: str, folds: Sequence[str], data_set: str) -> list[Source]:
+    """Return the folds' models with the plans that they were trained on: the full set's, or a smaller set's."""
     sources = []
     for fold in folds:
         folder = layout.fold_model(experiment, fold)
-        plan = Plan.load(layout.plan(fold))
+        plan = Plan.load(derived.source(layout.root, fold, data_set).plan)
         sources.append(_source(f"fold-{fold}", folder, plan))
     if not sources:
         raise UsageError(f"experiment {experiment}: no trained fold")
@@ -169,7 +170,7 @@ def _train_single(
     """Train on all training patients under the plan of all of them; nobody is left to validate on."""
     from ct_assets.learning import fold_volumes
 
-    plan_path = layout.final_train / "plan.json"
+    plan_path = derived.final_dirs(layout.root, config.derived_set or derived.FULL)[0] / "plan.json"
     if not plan_path.exists():
         raise UsageError("the final training set is not made yet: make final_train_set first")
     plan = Plan.load(plan_path)

@@ -51,10 +51,11 @@ class Intensity(Section):
         divide = case_std if self.divide is None else self.divide
         if subtract is None or divide is None:
             raise ValueError(f"intensity scheme {self.scheme} needs the case's own mean and deviation")
-        clipped = np.clip(hu, np.float32(self.lower_hu), np.float32(self.upper_hu), dtype=np.float32)
-        clipped -= np.float32(subtract)
-        clipped *= np.float32(1 / divide)
-        return clipped
+        values = hu.astype(np.float32)  # the one copy; all else is done in place
+        np.clip(values, np.float32(self.lower_hu), np.float32(self.upper_hu), out=values)
+        values -= np.float32(subtract)
+        values *= np.float32(1 / divide)
+        return values
 
     def network_value(self, hu: float) -> float:
         """Return what one HU value becomes under a scheme that is the same for every case."""

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from ct_assets import files, progress, reasons
-from ct_assets.cohort import drift, splits, splits_checks, splits_given
+from ct_assets.cohort import drift, splits, splits_checks, splits_given, splits_record
 from ct_assets.errors import SafetyError, UsageError
 from ct_assets.learning import exports, final_sets, fingerprint, fold_volumes
 from ct_assets.learning.cases import RowProblem, read_cases
@@ -28,6 +28,8 @@ from ct_assets.tables.folds import CaseChecks, FoldVolumes
 
 FEWEST_PATIENTS = 3
 """One tested, and two folds: the least that can be trained and evaluated."""
+RECORD_NAME = "splits_record.json"
+"""What is remembered of the ledger outside of it."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def preprocess(
         "case_id"
     )
     write_table(output_dir / "splits.parquet", ledger, SplitLedger)
+    splits_record.write(output_dir / RECORD_NAME, ledger)
     write_table(output_dir / "checks.parquet", fingerprint.check_table(checked), CaseChecks)
     with files.atomic_path(output_dir / "manifest.parquet") as partial:
         manifest.drop("row").write_parquet(partial)
@@ -126,8 +129,8 @@ def _ledger(
     """Return the ledger extended by the new patients, and how many rows it had. Nothing is written yet."""
     path = output_dir / "splits.parquet"
     ledger = read_table(path, SplitLedger) if path.exists() else None
-    if ledger is not None and (broken := splits_checks.broken_rows(ledger)):
-        raise SafetyError(f"{path}: row {broken[0]} does not match its digest; restore it from a backup")
+    if ledger is not None and (faults := splits_record.faults(output_dir / RECORD_NAME, ledger)):
+        raise SafetyError(f"{faults[0].code}: {path}: {faults[0].sentence}; restore it from a backup")
     asked: dict[str, Any] = {"folds": folds, "test_share": test_share}
     if ledger is not None:
         made_with = splits.made_with(ledger)

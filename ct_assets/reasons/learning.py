@@ -17,6 +17,11 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "Start an experiment with a new name, or go back to the configuration it was begun with.",
     ),
     (
+        "training_under_way",
+        "Another process trains this fold of this experiment.",
+        "Wait for it, or pause it with ct-assets train --pause; its state tells how far it is.",
+    ),
+    (
         "weights_not_loaded",
         "The file of pre-trained weights filled too little of the network.",
         "Compare the list of names loaded and not loaded; choose the network that the file belongs to.",

@@ -100,4 +100,4 @@ def test_a_key_changes_with_every_part():
 
 
 def test_chunks_are_as_measured():
-    assert (stores.CHUNK, stores.BLOCK) == (64, 32)
+    assert (stores.CHUNK, stores.BLOCK) == (32, 16)
