@@ -84,8 +84,6 @@ class ServiceSettings(Section):
     ray: RaySettings | None = None
     logs: Literal["text", "json"] = "text"
     """Lines for people, or one JSON object a line for a log collector."""
-    pages: bool = False
-    """True behind the proxy of `deploy/nginx`: it serves `reports/` and `figures/`, and assets link to them."""
 
 
 class Resources(Section):
