@@ -6,16 +6,23 @@ commands, so that `--help` is quick.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ct_assets import cli_keeping
 from ct_assets.errors import SafetyError, UsageError
+
+if TYPE_CHECKING:
+    from ct_assets.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
+app.add_typer(cli_keeping.app)
 
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Worker processes; default: the cores.")
@@ -211,12 +218,12 @@ def ingest(
     """Copy a delivered folder into the inbox as one batch, in one step, with its marker."""
     from ct_assets.deid.key import ENVIRONMENT_VARIABLE, SecretKey
     from ct_assets.intake.batches import ingest as ingest_drop
-    from ct_assets.settings import load_settings
+    from ct_assets.storage import needs
 
-    settings = load_settings(config)
-    has_key = settings.deid.key_file is not None or ENVIRONMENT_VARIABLE in os.environ
-    key = SecretKey.load(settings.deid.key_file) if has_key else None
-    print(ingest_drop(drop_dir, settings.layout, key, name))
+    with _platform(config, *needs.DELIVERIES) as settings:
+        has_key = settings.deid.key_file is not None or ENVIRONMENT_VARIABLE in os.environ
+        key = SecretKey.load(settings.deid.key_file) if has_key else None
+        print(ingest_drop(drop_dir, settings.layout, key, name))
 
 
 @app.command()
@@ -246,6 +253,42 @@ def receive(
         print(console.decide(settings, deliver=deliver, discard=discard))
     else:
         console.receive(settings, public=public)
+
+
+storage = typer.Typer(no_args_is_help=True, help="A data root in an object store, and this machine's copy.")
+app.add_typer(storage, name="storage")
+
+
+@storage.command("sync")
+def storage_sync(config: Config = None) -> None:
+    """Fetch all of the data root to this machine, and publish what changed here."""
+    from ct_assets.settings import load_settings
+    from ct_assets.storage import session
+
+    print(session.everything(load_settings(config)))
+
+
+@storage.command("free")
+def storage_free(config: Config = None) -> None:
+    """Remove from this machine what is safe in the store; it is fetched again when it is needed."""
+    from ct_assets.settings import load_settings
+    from ct_assets.storage import session
+
+    print(session.free(load_settings(config)))
+
+
+@storage.command("sweep")
+def storage_sweep(
+    older_than_hours: Annotated[
+        float, typer.Option(min=0, help="Younger objects may belong to a machine that is just publishing.")
+    ] = 24,
+    config: Config = None,
+) -> None:
+    """Remove from the store what the newest generation no longer names."""
+    from ct_assets.settings import load_settings
+    from ct_assets.storage import session
+
+    print(session.sweep(load_settings(config), older_than_hours=older_than_hours))
 
 
 @app.command()
@@ -368,6 +411,14 @@ def brain_run(
     )  # fmt: skip
 
 
+@brain.command("demo")
+def brain_demo() -> None:
+    """Classify the slices of a head phantom through the assets, from the folder to the one test."""
+    from ct_assets.defs.brain_demo import run_brain_demo
+
+    run_brain_demo()
+
+
 @app.command()
 def promote(
     name: Annotated[str, typer.Argument(help="The registered name, lung by default.")] = "lung",
@@ -377,44 +428,20 @@ def promote(
     """Make a registered model the champion: the one that `models:/NAME@champion` names."""
     from ct_assets.defs.platform import Platform
     from ct_assets.learning.registry import promote as give_alias
-    from ct_assets.settings import load_settings
+    from ct_assets.storage import needs
 
-    print(give_alias(Platform(load_settings(config)).tracking_uri, name, version=version))
+    with _platform(config, *needs.DATABASES) as settings:
+        print(give_alias(Platform(settings).tracking_uri, name, version=version))
 
 
 @app.command()
 def status(config: Config = None) -> None:
     """Tell in one screen what is in the platform and what waits for a person."""
     from ct_assets.reports.status import show
-    from ct_assets.settings import load_settings
+    from ct_assets.storage import needs
 
-    show(load_settings(config))
-
-
-@app.command()
-def withdraw(
-    patient: Annotated[
-        str | None,
-        typer.Argument(
-            help="PatientID or pseudonym; better left out: it is then asked for, or read from stdin."
-        ),
-    ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Do it; without this only what is there is told.")
-    ] = False,
-    go_on: Annotated[
-        bool, typer.Option("--continue", help="Finish a withdrawal that was broken off.")
-    ] = False,
-    config: Config = None,
-    workers: Workers = None,
-) -> None:
-    """Take a person who withdrew consent out of everything, exactly; a tombstone without identity remains."""
-    from ct_assets.defs.forget import withdraw as withdraw_from_platform
-    from ct_assets.parallel import default_workers
-    from ct_assets.settings import load_settings
-
-    named = None if go_on else patient or _asked("PatientID or pseudonym of the person who withdrew: ")
-    withdraw_from_platform(load_settings(config), named, yes=yes, workers=workers or default_workers())
+    with _platform(config, *needs.ALWAYS, *needs.DATABASES, "reports/*.json", publish=False) as settings:
+        show(settings)
 
 
 @app.command()
@@ -422,9 +449,9 @@ def verify(config: Config = None, workers: Workers = None) -> None:
     """Hold every released file against its digest in the audit; exit 3 where one differs."""
     from ct_assets import parallel
     from ct_assets.deid.verify import verify_store
-    from ct_assets.settings import load_settings
 
-    verified = verify_store(load_settings(config).layout, workers or parallel.default_workers())
+    with _platform(config, "deid/*", "audits/*", publish=False) as settings:
+        verified = verify_store(settings.layout, workers or parallel.default_workers())
     for fault in verified.faults:
         print(f"{fault.kind}: {fault.batch}/{fault.path}")
     if verified.faults:
@@ -447,9 +474,10 @@ def ui(
 ) -> None:
     """Open the Dagster UI of this platform on loopback, with its sensors and schedules running."""
     from ct_assets.defs.ui import serve
-    from ct_assets.settings import load_settings
+    from ct_assets.storage import needs
 
-    serve(load_settings(config), config, port, host, without_login=without_login)
+    with _platform(config, *needs.ALWAYS, *needs.DATABASES) as settings:
+        serve(settings, config, port, host, without_login=without_login)
 
 
 @app.command()
@@ -467,6 +495,22 @@ def service(
     if role not in ROLES:
         raise UsageError(f"{role}: the roles are {', '.join(ROLES)}")
     run_role(load_settings(config), config, role, host=host, port=port, without_login=without_login)
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="The folder to make; it may not be there yet.")],
+    patients: Annotated[int, typer.Option(min=1, help="Eligible patients; each fault adds one.")] = 14,
+) -> None:
+    """Make two deliveries of an invented hospital and its clinic's table, to try things on."""
+    from ct_assets.parallel import default_workers
+    from ct_assets.phantom.cohort import make
+
+    if folder.exists():
+        raise UsageError(f"{folder}: is there already; name a folder that is not")
+    made = make(folder, patients=patients, workers=default_workers())
+    for path in (*made.drops, made.labels_csv, made.expected_csv):
+        print(path)
 
 
 @app.command()
@@ -498,14 +542,15 @@ def audit(
     write_refused(done.found, output_dir / "reports/series")
 
 
-def _asked(question: str) -> str:
-    """Ask at the terminal without showing the answer, or read one line of stdin: neither enters a history."""
-    import getpass
+@contextmanager
+def _platform(config: Path | None, *needed: str, publish: bool = True) -> "Iterator[Settings]":
+    """Yield the settings of a platform; of a data root in a store, what is `needed` is fetched before."""
+    from ct_assets.settings import load_settings
+    from ct_assets.storage import session
 
-    answer = getpass.getpass(question) if sys.stdin.isatty() else sys.stdin.readline()
-    if not answer.strip():
-        raise UsageError("nobody was named")
-    return answer.strip()
+    settings = load_settings(config)
+    with session.opened(settings, needed, publish=publish):
+        yield settings
 
 
 def _innermost(error: BaseException) -> str:

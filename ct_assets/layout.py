@@ -131,9 +131,19 @@ class Layout:
         return self.root / "audits/uid/withdrawal.json"
 
     @property
+    def withdrawals_due(self) -> Path:
+        """Who withdrew after a backup was made that has been restored since: digests (restricted)."""
+        return self.root / "audits/uid/withdrawals_due.json"
+
+    @property
     def backups(self) -> Path:
         """A line a backup that was made: opaque name, time, how many had withdrawn."""
         return self.root / "audits/backups/backups.jsonl"
+
+    @property
+    def storage_state(self) -> Path:
+        """What this machine and an object store had in common last; brought up to date when it publishes."""
+        return self.root / ".storage"
 
     @property
     def retired(self) -> Path:

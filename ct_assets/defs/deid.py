@@ -8,7 +8,7 @@ from ct_assets import files
 from ct_assets.defs.graph import asset_arguments, spec_arguments
 from ct_assets.defs.platform import Platform
 from ct_assets.defs.stage import Recorder, counts, link, running
-from ct_assets.errors import SafetyError
+from ct_assets.errors import SafetyError, UsageError
 
 LEAK_SCAN = "leak_scan_finds_nothing"
 NOTHING_LOST = "every_file_has_a_disposition"
@@ -66,11 +66,17 @@ def deidentify(
     """De-identify one batch: engine, UID graph, burned-in text, leak scan; on a leak nothing is released."""
     from ct_assets.deid.checks import lost_files, uid_map_faults
     from ct_assets.deid.run import deidentify as run
+    from ct_assets.intake.retired import is_retired
 
     batch = context.partition_key
     paths = platform.layout.deid_paths(batch)
     recorder = Recorder(context, platform)
     with running(context):
+        if is_retired(platform.layout, batch):
+            raise UsageError(
+                f"batch {batch}: its originals went when their time was over (keeping.raw_days); to make it anew, "
+                "have it delivered again"
+            )
         files.require_space(
             platform.layout.root, files.tree_size(platform.layout.raw_batch(batch)), f"de-identifying {batch}"
         )

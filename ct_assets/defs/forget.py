@@ -21,12 +21,12 @@ from ct_assets.defs.instance import open_instance
 from ct_assets.defs.platform import Platform
 from ct_assets.deid.key import SecretKey
 from ct_assets.errors import UsageError
-from ct_assets.keeping import databases
+from ct_assets.keeping import backup, databases, originals, person, schema
 from ct_assets.keeping import withdraw as forgetting
 from ct_assets.keeping.deliveries import Outcome
 from ct_assets.keeping.finder import Finder
 from ct_assets.keeping.person import Subject
-from ct_assets.layout import Layout
+from ct_assets.keeping.unfinished import due, refuse_unfinished
 from ct_assets.settings import Settings
 
 PREVIEW = "preview"
@@ -40,24 +40,44 @@ def withdraw(settings: Settings, patient: str | None, *, yes: bool, workers: int
 
     `patient` None goes on with a withdrawal that was broken off.
     """
-    key = SecretKey.load(settings.deid.key_file)
-    layout = settings.layout
+    key, layout = SecretKey.load(settings.deid.key_file), settings.layout
+    schema.hold(layout)
     if patient is None:
-        found, yes = forgetting.look_again(layout, key, workers), True
-    else:
-        forgetting.refuse_unfinished(layout)
-        try:
-            found = forgetting.look(patient, layout, key, workers)
-        except UsageError:
-            if not forgetting.has_withdrawn(patient, layout, key):
-                raise
-            progress.say("has withdrawn already: nothing of theirs is here, and nothing comes in again")
-            return
-    forgetting.say(found.lines(layout))
-    if not yes:
-        progress.say("nothing was changed; repeat with --yes to take the person out")
+        _finish(settings, key, workers)
         return
+    refuse_unfinished(layout)
+    try:
+        found = forgetting.look(patient, layout, key, workers)
+    except UsageError:
+        if not forgetting.has_withdrawn(patient, layout, key):
+            raise
+        progress.say("has withdrawn already: nothing of theirs is here, and nothing comes in again")
+        return
+    forgetting.say(found.lines(layout))
+    if yes:
+        _carry_out(settings, key, found, workers)
+    else:
+        progress.say("nothing was changed; repeat with --yes to take the person out")
+
+
+def _finish(settings: Settings, key: SecretKey, workers: int) -> None:
+    """Finish a withdrawal that was broken off, and do those that a restored backup does not know."""
+    layout = settings.layout
+    has_note = layout.withdrawals_due.exists()
+    if layout.withdrawal_under_way.exists():
+        _carry_out(settings, key, forgetting.look_again(layout, key, workers), workers)
+    elif not has_note:
+        raise UsageError("no withdrawal was broken off here")
+    if has_note:
+        people = set(person.known_people(layout, key, originals.take_census(layout, workers)))
+        for patient in due(layout, people, key):
+            _carry_out(settings, key, forgetting.look(patient, layout, key, workers), workers)
+        layout.withdrawals_due.unlink()
+
+
+def _carry_out(settings: Settings, key: SecretKey, found: forgetting.Found, workers: int) -> None:
     refuse_while_running(settings)
+    layout = settings.layout
     report = forgetting.carry_out(
         found,
         layout,
@@ -69,8 +89,10 @@ def withdraw(settings: Settings, patient: str | None, *, yes: bool, workers: int
     forgetting.say(report.lines())
     if settings.labels.csv is not None:
         progress.say("take the person out of the clinic's table as well; it is not the platform's to change")
-    if layout.backups.exists():
-        progress.say("backups made before still hold the person: make new ones and destroy those")
+    if known_backups := backup.known(layout):
+        progress.say(
+            f"{len(known_backups)} backups were made before and still hold the person: make a new one and destroy those"
+        )
 
 
 def refuse_while_running(settings: Settings) -> None:

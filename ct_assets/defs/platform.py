@@ -39,8 +39,12 @@ class Platform:
     def key(self) -> "SecretKey":
         """The secret key, held against the platform's record of it: two keys in one platform never mix."""
         from ct_assets.deid.key import SecretKey, hold_to_record
+        from ct_assets.keeping.schema import hold
+        from ct_assets.keeping.unfinished import refuse_unfinished
 
         key = SecretKey.load(self.settings.deid.key_file)
+        hold(self.layout)
+        refuse_unfinished(self.layout)
         self.layout.make_restricted()
         hold_to_record(self.layout.key_record, key)
         return key

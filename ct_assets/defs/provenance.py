@@ -97,6 +97,11 @@ def is_current(records: Records, platform: Platform, name: str, partition: str |
     recorded = records.latest(name, partition)
     if recorded is None or INPUT_DIGEST not in recorded.metadata:
         return False
+    if partition is not None and GRAPH[name].group in ("intake", "deid"):
+        from ct_assets.intake.retired import is_retired
+
+        if is_retired(platform.layout, partition):
+            return True  # nothing can be made from originals that went; what was made stays
     return recorded.metadata[INPUT_DIGEST].value == input_digest(records, platform, name, partition)
 
 

@@ -22,7 +22,7 @@ from ct_assets import files, progress
 from ct_assets.deid import withdrawn
 from ct_assets.deid.withdrawn import Withdrawn
 from ct_assets.errors import UsageError
-from ct_assets.intake import deliveries, markers, taking_out
+from ct_assets.intake import deliveries, markers, retired, taking_out
 from ct_assets.intake.markers import Marker, MarkerError
 from ct_assets.layout import Layout, check_key
 
@@ -212,6 +212,8 @@ def register(layout: Layout, batch: str, refused: Withdrawn = NOBODY) -> Registe
         for folder in (waiting, raw):
             taking_out.finish(folder)
         marker = _marker_of(waiting, batch)
+        if marker is None and (gone := retired.read(raw)) is not None:
+            return RegisteredBatch(batch, gone.marker_digest, gone.files, gone.bytes)
         if marker is None:
             marker = _marker_of(raw, batch)
             if marker is None:
@@ -228,10 +230,12 @@ def register(layout: Layout, batch: str, refused: Withdrawn = NOBODY) -> Registe
                 raise NothingLeftError(
                     f"batch {batch}: every file is of people who have withdrawn; nothing was registered"
                 )
-            old = _marker_of(raw, batch)
-            if old is not None and old.digest == marker.digest:
+            old, gone = _marker_of(raw, batch), retired.read(raw)
+            if marker.digest in (old and old.digest, gone and gone.marker_digest):
                 shutil.rmtree(waiting)
                 progress.say(f"batch {batch} was delivered again, unchanged")
+                if gone is not None:
+                    return RegisteredBatch(batch, gone.marker_digest, gone.files, gone.bytes)
             else:
                 if raw.exists():
                     _set_aside(layout, batch, raw)
@@ -247,6 +251,8 @@ def registered_batches(layout: Layout) -> list[RegisteredBatch]:
         marker = None if folder.name.startswith(".") else _marker_of(folder, folder.name)
         if marker is not None:
             registered.append(RegisteredBatch(folder.name, marker.digest, len(marker.entries), marker.bytes))
+        elif (gone := retired.read(folder)) is not None:
+            registered.append(RegisteredBatch(folder.name, gone.marker_digest, gone.files, gone.bytes))
     return registered
 
 
@@ -259,7 +265,8 @@ def marker_digest(layout: Layout, batch: str) -> str | None:
             continue
         if marker is not None:
             return marker.digest
-    return None
+    gone = retired.read(layout.raw_batch(batch))
+    return gone.marker_digest if gone is not None else None
 
 
 def _refuse_wrong_folder(drop: Path, layout: Layout) -> None:

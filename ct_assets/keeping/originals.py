@@ -68,6 +68,7 @@ def product_folders(layout: Layout) -> tuple[Path, ...]:
         layout.reports,
         layout.dagster_home,
         layout.mlflow,
+        layout.storage_state,
     )
 
 

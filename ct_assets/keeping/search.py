@@ -34,7 +34,9 @@ class Searched:
 
 
 def search(layout: Layout, finder: Finder, workers: int) -> Searched:
-    """Search every file under the data root, but for the record of the withdrawal under way."""
+    """Search every file under the data root, but for the record of the withdrawal under way.
+
+    What is remembered of an object store is brought up to date after this, when the working copy publishes."""
     paths = sorted(_every_file(layout))
     tasks = [
         (layout.root, finder, paths[start : start + FILES_A_TASK])
@@ -51,7 +53,9 @@ def search(layout: Layout, finder: Finder, workers: int) -> Searched:
 
 
 def _every_file(layout: Layout) -> Iterator[str]:
-    for folder, _, names in os.walk(layout.root):
+    for folder, below, names in os.walk(layout.root):
+        if Path(folder) == layout.root:
+            below[:] = [name for name in below if name != layout.storage_state.name]
         for name in names:
             path = Path(folder) / name
             if path != layout.withdrawal_under_way:

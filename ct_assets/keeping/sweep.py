@@ -84,7 +84,7 @@ def sweep(subject: Subject, layout: Layout) -> Swept:
 
 def _products(layout: Layout) -> Iterator[Path]:
     """Yield every file that is gone through by its format; a folder named by a key comes before its files."""
-    skipped = {layout.dagster_home, layout.store / "volumes", layout.released}
+    skipped = {layout.dagster_home, layout.store / "volumes", layout.released, layout.storage_state}
     folders = [layout.root]
     while folders:
         current = folders.pop()

@@ -119,12 +119,6 @@ def _settle(found: Found, layout: Layout, key: SecretKey) -> None:
     subject.pages |= set(pages.experiments_with(layout, subject.finder))
 
 
-def refuse_unfinished(layout: Layout) -> None:
-    """Raise `UsageError` while a withdrawal is not finished: what runs now could bring back what is half gone."""
-    if layout.withdrawal_under_way.exists():
-        raise UsageError("a withdrawal was broken off; finish it first: ct-assets withdraw --continue")
-
-
 def carry_out(
     found: Found,
     layout: Layout,

@@ -13,6 +13,7 @@ from ct_assets.settings.brain import BrainSettings
 from ct_assets.settings.cohort import EligibilitySettings, LabelSettings
 from ct_assets.settings.conversion import ConversionSettings
 from ct_assets.settings.folds import DerivedSettings, DriftSettings, PlanSettings, SplitSettings
+from ct_assets.settings.keeping import KeepingSettings
 from ct_assets.settings.neuro import NeuroSettings
 from ct_assets.settings.receive import ReceiveSettings
 from ct_assets.settings.service import Resources, ServiceSettings
@@ -74,6 +75,7 @@ class Settings(Section):
     training: Path = Path("train/cpu.yaml")
     """The training configuration used where none is named (`ct_assets.settings.training`)."""
     neuro: NeuroSettings = NeuroSettings()
+    keeping: KeepingSettings = KeepingSettings()
     brain: BrainSettings = BrainSettings()
     tracking: TrackingSettings = TrackingSettings()
     execution: ExecutionSettings = ExecutionSettings()
