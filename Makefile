@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: install install-services demo test test-slow test-all test-services lint ui lock clean
+.PHONY: install install-services demo demo-brain test test-slow test-all test-services lint ui lock clean
 
 install: $(STAMP)
 
@@ -27,6 +27,9 @@ $(VENV)/.installed-services: $(STAMP) services.lock
 
 demo: install
 	$(BIN)/ct-assets demo
+
+demo-brain: install
+	$(BIN)/ct-assets brain demo
 
 ui: install
 	$(BIN)/ct-assets ui
