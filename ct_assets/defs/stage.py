@@ -3,6 +3,7 @@
 Belongs here: the wiring around a domain function. The functions themselves are in the domain rooms.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,15 +14,19 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from ct_assets import progress
+from ct_assets import files, progress
 from ct_assets.defs import memory, provenance
 from ct_assets.defs.fence import only_writer
 from ct_assets.defs.graph import GRAPH
 from ct_assets.defs.platform import Platform
 from ct_assets.errors import SafetyError, UsageError
+from ct_assets.storage import session
 
 LAUNCHED_BY, COMMAND = "ct_assets/launched_by", "command"
 """Tag of runs that a command launched in its own process: their progress shows at its terminal too."""
+
+REPORTS_URL = "/reports"
+"""Where the webserver shows what lies under `reports/`, from the root of its address."""
 
 PREVIEW_ROWS = 10
 IDENTITY_COLUMNS = ("patient_id", "_uid", "path", "digest", "sha256", "image", "label")
@@ -42,14 +47,21 @@ def running(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterat
     partition = context.partition_key if context.has_partition_key else None
     with progress.lines_to(context.log.info, here_too=at_a_terminal):
         try:
-            with only_writer(layout, op.op_handle.name, partition), memory.watched() as peak:
-                token = _peak.set(peak)
-                try:
-                    yield
-                finally:
-                    _peak.reset(token)
+            with (
+                only_writer(layout, op.op_handle.name, partition),
+                session.step(context.resources.platform.settings, _group(context), partition),
+                memory.watched() as peak,
+            ):
+                _peak.set(peak)  # and stays for the record, which is written after the block
+                yield
         except (UsageError, SafetyError) as error:
             raise dg.Failure(description=str(error), allow_retries=False) from None
+
+
+def _group(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> str:
+    """Return the group of the assets that a step makes; that of no group for a step that makes none."""
+    made = context.selected_asset_keys if isinstance(context, dg.AssetExecutionContext) else ()
+    return next((GRAPH[key.to_user_string()].group for key in made if key.to_user_string() in GRAPH), "")
 
 
 class Recorder:
@@ -58,6 +70,7 @@ class Recorder:
     def __init__(self, context: dg.AssetExecutionContext, platform: Platform) -> None:
         self._context, self._platform = context, platform
         self._started = time.perf_counter()
+        _peak.set(None)
 
     def result(
         self,
@@ -110,8 +123,21 @@ def counts(values: Mapping[str, int]) -> dg.MetadataValue:
 
 
 def link(platform: Platform, path: Path) -> dg.MetadataValue:
-    """Return a path under the data root as metadata."""
-    return dg.MetadataValue.path(platform.layout.relative(path))
+    """Return a path under the data root as metadata; one of a report as what the UI opens (`defs.webserver`)."""
+    relative = platform.layout.relative(path)
+    if path.is_relative_to(platform.layout.reports):
+        return dg.MetadataValue.url(f"{REPORTS_URL}/{path.relative_to(platform.layout.reports).as_posix()}")
+    return dg.MetadataValue.path(relative)
+
+
+def picture(platform: Platform, png: bytes, caption: str) -> dg.MetadataValue:
+    """Keep a picture under `reports/figures/` by its content, and return what the UI shows it by.
+
+    Dagster's database outlives a patient who withdraws: figures only, never a picture of a patient.
+    """
+    path = platform.layout.reports / "figures" / f"{hashlib.sha256(png).hexdigest()[:32]}.png"
+    files.write_bytes(path, png)
+    return dg.MetadataValue.md(f"![{caption}]({REPORTS_URL}/figures/{path.name})")
 
 
 def link_or_path(platform: Platform, path: Path) -> dg.MetadataValue:

@@ -174,4 +174,4 @@ def _curves(folder: Path, fold: str) -> bytes:
     from ct_assets.learning.trainer import CURVES_NAME
     from ct_assets.reports import figures
 
-    return figures.curves({fold: files.read_jsonl(folder / CURVES_NAME)})
+    return figures.curves({fold: files.read_jsonl(folder / CURVES_NAME)}, stacked=True)

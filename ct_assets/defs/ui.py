@@ -39,7 +39,7 @@ def serve(
     log_format = ["--log-format", "json"] if settings.service.logs == "json" else []
     commands = {
         "webserver": [
-            "dagster_webserver",
+            "ct_assets.defs.webserver",
             "--host",
             host,
             "--port",

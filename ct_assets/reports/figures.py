@@ -35,9 +35,12 @@ def data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def curves(rows_by_fold: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
-    """Draw training loss, validation figures and learning rate over epochs, a line a fold."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.4))
+def curves(rows_by_fold: Mapping[str, Sequence[Mapping[str, Any]]], *, stacked: bool = False) -> bytes:
+    """Draw training loss, validation figures and learning rate over epochs, a line a fold.
+
+    Side by side, or `stacked` for a narrow place.
+    """
+    figure, axes = plt.subplots(3, 1, figsize=(4.5, 8)) if stacked else plt.subplots(1, 3, figsize=(13, 3.4))
     for number, (fold, rows) in enumerate(sorted(rows_by_fold.items())):
         colour = COLOURS[number % len(COLOURS)]
         epochs = [row["epoch"] for row in rows]

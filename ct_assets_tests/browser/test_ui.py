@@ -1,0 +1,75 @@
+"""What a person sees in the UI after the demo, and does there."""
+
+import re
+
+import pytest
+
+from ct_assets.defs.graph import GRAPH
+from ct_assets_tests.browser.conftest import EXPERIMENT_NAME
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+TRAINING_MS = 900_000
+SEEN = "() => document.body.innerText"
+
+
+def test_the_graph_shows_every_group_and_every_asset(ui, tab):
+    page = tab.page
+    page.set_viewport_size({"width": 2600, "height": 1250})
+    page.goto(f"{ui.address}/asset-groups")
+    for group in sorted({node.group for node in GRAPH.values()}):
+        page.get_by_text(group, exact=True).first.wait_for()
+    ui.picture(page, "groups")
+    page.get_by_text("Expand all groups").first.dispatch_event("click")
+    page.keyboard.press("Escape")
+    for name in GRAPH:
+        page.get_by_text(name, exact=True).first.wait_for(state="attached")
+    page.wait_for_timeout(3000)  # the drawing moves to its place
+    ui.picture(page, "graph")
+    assert tab.complaints == []
+
+
+def test_a_failed_check_is_visible_with_what_it_found(ui, tab):
+    page = tab.page
+    page.goto(f"{ui.address}/assets/ct_prepro_audit?view=checks")
+    page.get_by_text("references_resolve_over_the_cohort").first.wait_for()
+    page.get_by_text("Failed", exact=True).first.wait_for()
+    page.get_by_text("unresolved").first.wait_for()
+    ui.picture(page, "failed-check")
+    assert tab.complaints == []
+
+
+def test_the_page_of_a_batch_shows_its_metadata(ui, tab):
+    (batch, *_) = sorted(path.name for path in (ui.settings.data_root / "audits/deid").iterdir())
+    page = tab.page
+    page.goto(f"{ui.address}/assets/deid_audit?view=partitions&partition={batch}")
+    page.get_by_text("Metadata", exact=True).first.wait_for()
+    page.get_by_text("released").first.wait_for()
+    ui.picture(page, "batch")
+    assert tab.complaints == []
+
+
+class TestTrainingFromTheLaunchpad:
+    """One story: launch a fold of an experiment, then look at its partition."""
+
+    def test_the_launchpad_starts_the_training_of_a_fold(self, ui, tab):
+        page = tab.page
+        page.goto(f"{ui.address}/locations/ct_assets/jobs/cross_validation/playground")
+        page.get_by_placeholder("Partition").fill(f"{EXPERIMENT_NAME}|0")
+        page.get_by_text(f"{EXPERIMENT_NAME}|0").first.click()
+        ui.picture(page, "launchpad")
+        page.get_by_role("button", name=re.compile("Launch Run")).click()
+        page.wait_for_url("**/runs/**")
+        page.get_by_text("Success", exact=True).first.wait_for(timeout=TRAINING_MS)
+        ui.picture(page, "run")
+        assert (ui.settings.layout.fold_model(EXPERIMENT_NAME, "0") / "best.safetensors").is_file()
+
+    def test_its_partition_shows_the_metadata_with_a_picture(self, ui, tab):
+        page = tab.page
+        page.goto(f"{ui.address}/assets/fold_model?view=partitions&partition={EXPERIMENT_NAME}%7C0")
+        page.get_by_text("validation_dice").first.wait_for()
+        picture = page.locator("img[src^='/reports/figures/']").first
+        picture.wait_for()
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+        ui.picture(page, "partition")
+        assert tab.complaints == []
