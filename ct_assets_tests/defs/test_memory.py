@@ -4,9 +4,12 @@ import subprocess
 import sys
 import time
 
+import dagster as dg
 import numpy as np
 
-from ct_assets.defs import memory
+from ct_assets.defs import intake, memory
+from ct_assets.defs.partitions import BATCH
+from ct_assets.intake.batches import ingest
 
 HELD_MB = 200
 
@@ -33,3 +36,15 @@ def test_workers_count():
         assert peak.sample() > before + 0.9 * HELD_MB
     finally:
         worker.communicate("\n")
+
+
+def test_a_materialization_records_its_seconds_and_its_peak(platform, drop):
+    batch = ingest(drop, platform.layout, platform.key)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(BATCH, [batch])
+        done = dg.materialize(
+            [intake.dicom_batch], instance=instance, partition_key=batch, resources={"platform": platform}
+        )
+    (made,) = done.asset_materializations_for_node("dicom_batch")
+    assert made.metadata["seconds"].value >= 0
+    assert 50 < made.metadata["peak_memory_mb"].value < 5000
