@@ -18,6 +18,7 @@ from ct_assets.errors import UsageError
 from ct_assets.settings import Settings
 from ct_assets.settings.load import PROJECT_ROOT
 from ct_assets.settings.service import ServiceSettings
+from ct_assets.storage import session
 
 INSTANCE_FILE = "dagster.yaml"
 WORKSPACE_FILE = "workspace.yaml"
@@ -117,18 +118,23 @@ def prepare_database(database: str) -> None:
 
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """Open the platform's instance; `DAGSTER_HOME` points to it inside the block."""
-    home = prepare_home(settings)
-    before = os.environ.get("DAGSTER_HOME")
-    os.environ["DAGSTER_HOME"] = str(home)
-    try:
-        with dg.DagsterInstance.get() as instance:
-            yield instance
-    finally:
-        if before is None:
-            del os.environ["DAGSTER_HOME"]
-        else:
-            os.environ["DAGSTER_HOME"] = before
+    """Open the platform's instance; `DAGSTER_HOME` points to it inside the block.
+
+    Of a data root in an object store, what the instance needs is fetched before, and everything that changed
+    is published when the instance is closed.
+    """
+    with session.opened(settings):
+        home = prepare_home(settings)
+        before = os.environ.get("DAGSTER_HOME")
+        os.environ["DAGSTER_HOME"] = str(home)
+        try:
+            with dg.DagsterInstance.get() as instance:
+                yield instance
+        finally:
+            if before is None:
+                del os.environ["DAGSTER_HOME"]
+            else:
+                os.environ["DAGSTER_HOME"] = before
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

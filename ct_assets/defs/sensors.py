@@ -33,7 +33,10 @@ def inbox_sensor(
     counts as complete once it has not changed for the set time; what was seen of it is the cursor.
     """
     from ct_assets.intake.batches import complete_batches, settle
+    from ct_assets.storage import session
 
+    if away := session.look_for_deliveries(platform.settings):
+        return dg.SkipReason(away)
     seen = json.loads(context.cursor) if context.cursor else {}
     still_moving = settle(
         platform.layout, seen, now=time.time(), settle_seconds=platform.settings.intake.settle_seconds

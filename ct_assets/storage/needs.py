@@ -1,0 +1,54 @@
+"""Which part of the data root a step reads: what a machine must fetch before it.
+
+Belongs here: one line a group of assets. A group that is not named needs everything, so that a new one is
+slow at first and never wrong. Paths are shell patterns on written names; `*` also matches slashes.
+"""
+
+ALWAYS = (
+    "audits/deid/*",
+    "audits/metadata/*",
+    "audits/ct_prepro/*",
+    "audits/intake/*",
+    "audits/withdrawals/*",
+    "audits/uid/key_record.json",
+    "cohort/*",
+    "folds/*/plan.json",
+    "folds/*/*.parquet",
+    "folds/*/*.json",
+    "nifti/*.parquet",
+    "nifti/*.json",
+    "models/*/configuration.json",
+    "inbox/*/.complete",
+    "raw/dicom_input/*/.complete",
+    "raw/superseded/*/.complete",
+)
+"""Tables, plans and markers: small, and read by whatever decides what is stale."""
+
+DATABASES = (".dagster/*", "mlflow/*")
+
+DELIVERIES = (
+    "inbox/*/.complete",
+    "raw/dicom_input/*/.complete",
+    "raw/superseded/*/.complete",
+    "audits/intake/*",
+)
+"""What a machine that only takes deliveries in needs to know."""
+
+_BY_GROUP = {
+    "intake": ("inbox/{key}/*", "raw/dicom_input/{key}/*"),
+    "deid": ("raw/dicom_input/{key}/*", "audits/uid/*", "deid/dicom_output/{key}/*", "quarantine/{key}/*"),
+    "audits": ("deid/dicom_output/{key}/*", "reports/*"),
+    "cohort": ("audits/uid/*", "reports/*"),
+    "volumes": ("deid/dicom_output/*", "nifti/*", "reports/*"),
+    "folds": ("nifti/*", "folds/*", "store/*", "reports/*"),
+    "training": ("nifti/*", "folds/*", "store/*", "models/*"),
+    "evaluation": ("nifti/*", "folds/*", "store/*", "models/*", "final/*", "reports/*"),
+    "derived": ("nifti/*", "derived/*", "reports/*"),
+}
+
+
+def of_group(group: str, key: str | None) -> tuple[str, ...]:
+    """Return the patterns of what a step of `group` reads for partition `key` (None: all partitions)."""
+    if group not in _BY_GROUP:
+        return ("*",)
+    return ALWAYS + tuple(pattern.format(key=key or "*") for pattern in _BY_GROUP[group])
