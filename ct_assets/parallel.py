@@ -9,8 +9,9 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -61,6 +62,40 @@ def map_ordered(
         finally:
             for future in under_way:
                 future.cancel()
+
+
+def map_surviving(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    instead: Callable[[Item], Result],
+    workers: int,
+    preload: tuple[str, ...] = (),
+) -> Iterator[Result]:
+    """Do as `map_ordered`, and where an item takes its worker process down (a decoder of damaged pixels,
+    memory), yield `instead(item)` for it and go on.
+
+    With one worker everything runs in this process, which then shares an item's fate.
+    """
+    done = 0
+    while done < len(items):
+        try:
+            for result in map_ordered(function, items[done:], workers=workers, preload=preload):
+                yield result
+                done += 1
+        except BrokenProcessPool:
+            # Whichever item it was: the next one gets a process to itself, and the others go on after it.
+            yield _alone(function, items[done], instead)
+            done += 1
+
+
+def _alone(function: Callable[[Item], Result], item: Item, instead: Callable[[Item], Result]) -> Result:
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(1, mp_context=context) as pool, _caller_left_alone(function):
+        try:
+            return _settle(pool.submit(_timed, function, item))
+        except BrokenProcessPool:
+            return instead(item)
 
 
 @contextmanager

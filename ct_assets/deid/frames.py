@@ -15,6 +15,9 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
+from ct_assets.dicom import jpeg_extended
+from ct_assets.dicom.pixels import PixelFormat, iterate_frames
+
 PIXEL_DATA = 0x7FE00010
 LONGEST_REMEMBERED = 256
 """Bytes of a value up to which its decoded form is remembered."""
@@ -141,7 +144,12 @@ def stored_frames(dataset: Dataset) -> Iterator[np.ndarray]:
         yield from fast
         return
     try:
-        yield from iter_pixels(image_pixel(dataset))
+        image = image_pixel(dataset)
+        if transfer_syntax(dataset) == jpeg_extended.SYNTAX and number(dataset, 0x00280101) > 8:
+            form = PixelFormat.of(image)
+            yield from (decoded for _, decoded in iterate_frames(image, form, list(range(form.frames))))
+        else:
+            yield from iter_pixels(image)
     except Exception as error:
         raise UnreadablePixelsError(type(error).__name__) from None
 

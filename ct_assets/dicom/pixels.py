@@ -19,7 +19,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -28,6 +28,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     RLELossless,
 )
+
+from ct_assets.dicom import jpeg_extended
 
 Stored = npt.NDArray[np.signedinteger | np.unsignedinteger]
 
@@ -132,6 +134,7 @@ class FrameReader:
         if self._dataset is None or self._path != path:
             self._dataset, self._path = _dataset(path), path
             if form.transfer_syntax_uid not in NATIVE:
+                _decoder(form)
                 _check_encapsulated(self._dataset, form)
         return self._dataset
 
@@ -224,10 +227,10 @@ def iterate_frames(dataset: Dataset, form: PixelFormat, frames: list[int]) -> It
     come unpacked, a byte a pixel. Raises `PixelError`.
     """
     syntax = UID(form.transfer_syntax_uid)
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise PixelError("transfer_syntax_unsupported", f"no decoder for {syntax}") from None
+    if syntax == jpeg_extended.SYNTAX and form.bits_stored > 8:
+        yield from _jpeg_extended(dataset, form, frames)
+        return
+    decoder = _decoder(form)
     left = list(frames)
     failure: Exception | None = None
     for plugin in [name for name in PLUGIN_ORDER if name in decoder._available] or [""]:
@@ -247,6 +250,24 @@ def iterate_frames(dataset: Dataset, form: PixelFormat, frames: list[int]) -> It
             return
     code = "truncated_pixel_data" if _is_short(dataset, form) else "pixel_data_unreadable"
     raise PixelError(code, f"pixel data cannot be decoded: {type(failure).__name__}") from None
+
+
+def _decoder(form: PixelFormat) -> Decoder:
+    """Return pydicom's decoder of the transfer syntax. Raises `PixelError` where there is none."""
+    syntax = UID(form.transfer_syntax_uid)
+    try:
+        return get_decoder(syntax)
+    except NotImplementedError:
+        raise PixelError("transfer_syntax_unsupported", f"no decoder for {syntax}") from None
+
+
+def _jpeg_extended(dataset: Dataset, form: PixelFormat, frames: list[int]) -> Iterator[tuple[int, Stored]]:
+    try:
+        several = list(generate_frames(dataset.PixelData, number_of_frames=form.frames))
+        for frame in frames:
+            yield frame, jpeg_extended.decode(several[frame], form)
+    except Exception as error:
+        raise PixelError("pixel_data_unreadable", f"JPEG Extended: {type(error).__name__}") from None
 
 
 def _is_short(dataset: Dataset, form: PixelFormat) -> bool:

@@ -5,6 +5,7 @@ index. Does not: the measuring (`dicom.geometry`), the partition of one UID (`di
 of slices from the index (`dicom.slices`), pixels, masks and principal series (`cohort.ct_prepro_audit`).
 """
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -121,7 +122,12 @@ def group(index: pl.DataFrame, settings: AuditSettings) -> list[Series]:
             fatal = ("series_uid_of_two_patients",)
         elif several_studies[uid] > 1:
             fatal = ("series_uid_of_two_studies",)
-        found += _series_of_uid(uid, rows, twice, fatal, settings)
+        try:
+            found += _series_of_uid(uid, rows, twice, fatal, settings)
+        except Exception:  # whatever one series' headers do to the measuring, all others go on
+            if os.environ.get("CT_ASSETS_DEBUG"):
+                raise
+            found.append(_refused(uid, rows, kind_of(rows[0]), (*fatal, "unexpected_failure"), []))
     return _numbered(found)
 
 

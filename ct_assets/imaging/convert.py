@@ -25,6 +25,11 @@ from ct_assets.settings.conversion import ConversionSettings
 PROVEN_MM = 0.01
 """Corners of exact headers lie this near to the grid; farther ones (rounded positions) are reported."""
 
+UNEXPECTED = "unexpected_failure"
+"""The code of what failed on one object in a way that has no name."""
+DEBUG = "CT_ASSETS_DEBUG"
+"""Environment variable: with it, such a failure is raised instead of being a row."""
+
 PIXEL_COLUMNS = (
     "transfer_syntax_uid",
     "rows",
@@ -96,7 +101,7 @@ def load_series(
         raise ConversionRefused(series.reasons)
     rows = _rows(series, root, index)
     slices = [_slice(instance, rows[instance.path]) for instance in series.instances]
-    warnings = set(series.warnings) | _check_intensity(slices, settings)
+    warnings = set(series.warnings) | _check_intensity(slices, root, settings)
     stack = _stack(series.instances, series.geometry)
     array, facts = _read(slices, stack.shape, root, settings, warnings)
     faults = series.reasons if series.decision == "correct" else ()
@@ -200,20 +205,38 @@ def _as_stored(value: int, form: PixelFormat) -> int:
     return wrapped
 
 
-def _check_intensity(slices: list[_Slice], settings: ConversionSettings) -> set[str]:
-    """Refuse what is not in Hounsfield units; return the warnings."""
+def _check_intensity(slices: list[_Slice], root: Path, settings: ConversionSettings) -> set[str]:
+    """Refuse what is not in Hounsfield units; return the warnings.
+
+    Slope and intercept are Type 1 in the CT Image module (PS3.3 C.8.2.1), and a Modality LUT may not stand
+    beside them (C.11.1): a LUT alone maps to whatever unit its maker meant, so it is refused by a name of its
+    own.
+    """
     warnings = set()
     types = {one.rescale_type for one in slices if one.rescale_type}
     if types - set(settings.rescale_types):
         raise ConversionRefused(("rescale_type_not_hu",))
-    if any(one.rescale is None for one in slices):
-        raise ConversionRefused(("missing_rescale",))
+    without = [one for one in slices if one.rescale is None]
+    if without:
+        has_lut = _has_modality_lut(root / without[0].path)
+        raise ConversionRefused(("modality_lut_instead_of_rescale" if has_lut else "missing_rescale",))
     rescales = {one.rescale for one in slices}
     if any(not np.isfinite((r.slope, r.intercept)).all() or r.slope == 0 for r in rescales if r):
         raise ConversionRefused(("invalid_rescale",))
     if len(rescales) > 1:
         warnings.add("several_rescales")
     return warnings
+
+
+def _has_modality_lut(path: Path) -> bool:
+    from pydicom import dcmread
+
+    try:
+        header = dcmread(path, stop_before_pixels=True)
+        groups = [*(header.get("SharedFunctionalGroupsSequence") or ()), header]
+        return any("ModalityLUTSequence" in group for group in groups)
+    except Exception:  # the header index read it; what is broken beyond that has a code of its own
+        return False
 
 
 def _stack(instances: tuple[Instance, ...], geometry: SeriesGeometry) -> SliceStack:

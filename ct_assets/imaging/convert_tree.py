@@ -4,6 +4,7 @@ Belongs here: `ct-assets convert`: the jobs, their files, `conversion.jsonl`. Do
 (`imaging.convert`, `imaging.masks`), the numbered cases of a cohort (`imaging.nifti_cohort`).
 """
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from ct_assets.dicom.series import Series, group
 from ct_assets.dicom.uids import Kind
 from ct_assets.errors import UsageError
 from ct_assets.imaging import nifti
-from ct_assets.imaging.convert import ConversionRefused, Converted, load_series
+from ct_assets.imaging.convert import DEBUG, UNEXPECTED, ConversionRefused, Converted, load_series
 from ct_assets.imaging.convert_masks import MASK_KINDS, MaskObject, load_mask, mask_objects
 from ct_assets.imaging.convert_record import (
     INDEX_COLUMNS,
@@ -76,8 +77,12 @@ def convert(
     lines += [mask_line(mask, mask.reasons) for mask in masks if mask.meant is None]
     jobs = _jobs(found, masks, index, dicom_dir, output_dir, settings)
     with timings.step("convert") as step, track("series", len(jobs)) as advance:
-        for several in parallel.map_ordered(
-            convert_job, jobs, workers=min(workers, len(jobs)), preload=("ct_assets.imaging.convert_tree",)
+        for several in parallel.map_surviving(
+            convert_job,
+            jobs,
+            instead=failed_lines,
+            workers=min(workers, len(jobs)),
+            preload=("ct_assets.imaging.convert_tree",),
         ):
             lines += several
             advance(1)
@@ -89,7 +94,34 @@ def convert(
 
 
 def convert_job(job: Job) -> list[Line]:
-    """Convert one series with its masks into its folder; return their lines of the record."""
+    """Convert one series with its masks into its folder; return their lines of the record.
+
+    Whatever fails is a line: nothing that one series holds may end the work on all others.
+    """
+    try:
+        return _convert(job)
+    except OSError:
+        raise  # a full or broken disk is nobody's series
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        return failed_lines(job, error)
+
+
+def failed_lines(job: Job, error: BaseException | None = None) -> list[Line]:
+    """Return the lines of a series, and of its masks, on which something failed that has no code.
+
+    `error` is None where a decoder took its whole process down.
+    """
+    for name in (job.series.series_id, f".partial-{job.series.series_id}"):
+        shutil.rmtree(job.output / name, ignore_errors=True)
+    lines = [series_line(job.series, "refused", (UNEXPECTED,))]
+    lines += [mask_line(mask, ("referenced_series_refused",), job.series.series_id) for mask in job.masks]
+    lines[0]["failure"] = type(error).__name__ if error else "process ended"
+    return lines
+
+
+def _convert(job: Job) -> list[Line]:
     folder = job.output / job.series.series_id
     try:
         converted = load_series(job.series, job.root, job.settings.conversion, job.index)
@@ -170,6 +202,12 @@ def _write_mask(
         return mask_line(mask, (refusal.code,), series_id), None
     except UsageError:
         return mask_line(mask, ("missing_sop_instance_uid",), series_id), None
+    except OSError:
+        raise
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        return mask_line(mask, (UNEXPECTED,), series_id) | {"failure": type(error).__name__}, None
     names = _write_labels(loaded, mask.sop_instance_uid, converted, partial)
     record = {
         "kind": loaded.kind,

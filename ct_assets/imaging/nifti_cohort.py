@@ -8,6 +8,7 @@ A case is made again when the files it was made from, the settings or `CODE_VERS
 left alone, so that the cost follows what is new.
 """
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from ct_assets.dicom.seg import MaskError, Segment
 from ct_assets.dicom.series import Series, group
 from ct_assets.dicom.uids import Kind
 from ct_assets.imaging import nifti
-from ct_assets.imaging.convert import ConversionRefused, Converted, load_series
+from ct_assets.imaging.convert import DEBUG, UNEXPECTED, ConversionRefused, Converted, load_series
 from ct_assets.imaging.convert_masks import MaskObject, load_mask, mask_objects
 from ct_assets.imaging.convert_record import INDEX_COLUMNS, grid_facts, image_record, segment_facts
 from ct_assets.imaging.masks import Mask
@@ -108,8 +109,12 @@ def build(
         cases.append(Case(row, series, mask, own, dicom_root, layout, settings, digest, settings_digest))
     unchanged = len(rows)
     with track("cases", len(cases)) as advance:
-        for made in parallel.map_ordered(
-            make_case, cases, workers=min(workers, len(cases)), preload=("ct_assets.imaging.nifti_cohort",)
+        for made in parallel.map_surviving(
+            make_case,
+            cases,
+            instead=failed_case,
+            workers=min(workers, len(cases)),
+            preload=("ct_assets.imaging.nifti_cohort",),
         ):
             rows[made["case_id"]] = made
             advance(1)
@@ -132,6 +137,32 @@ def build(
 
 def make_case(case: Case) -> Row:
     """Make one case's image and label; return its row of `NiftiDigests`."""
+    row = _refused(case)
+    try:
+        row |= _make_files(case)
+    except ConversionRefused as refusal:
+        row["reasons"] = list(refusal.reasons)
+    except (MaskError, PixelError) as refusal:
+        row["reasons"] = [refusal.code]
+    except OSError:
+        raise  # a full or broken disk is nobody's case
+    except Exception:
+        if os.environ.get(DEBUG):
+            raise
+        row["reasons"] = [UNEXPECTED]
+    if row["status"] == "refused":
+        _remove_case(case.layout, row)
+    return row
+
+
+def failed_case(case: Case) -> Row:
+    """Return the row of a case that took its worker process down."""
+    row = _refused(case) | {"reasons": [UNEXPECTED]}
+    _remove_case(case.layout, row)
+    return row
+
+
+def _refused(case: Case) -> Row:
     row = {
         name: case.row[name]
         for name in ("case_id", "patient_id", "image", "label", "image_series_id", "mask_sop_instance_uid")
@@ -146,14 +177,6 @@ def make_case(case: Case) -> Row:
         "code_version": CODE_VERSION,
         "made_at": datetime.now(UTC),
     }
-    try:
-        row |= _make_files(case)
-    except ConversionRefused as refusal:
-        row["reasons"] = list(refusal.reasons)
-    except (MaskError, PixelError) as refusal:
-        row["reasons"] = [refusal.code]
-    if row["status"] == "refused":
-        _remove_case(case.layout, row)
     return row
 
 
@@ -299,7 +322,7 @@ def _is_current(
 ) -> bool:
     """Tell whether a case stands as it would be made now; files changed since then count as new input."""
     told = (old["input_digest"], old["settings_digest"], old["code_version"])
-    if told != (input_digest, settings_digest, CODE_VERSION):
+    if told != (input_digest, settings_digest, CODE_VERSION) or UNEXPECTED in old["reasons"]:
         return False
     if old["status"] == "converted":
         wanted = [layout.root / row["image"], layout.root / row["label"], record_path(layout, row["case_id"])]

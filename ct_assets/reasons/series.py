@@ -233,6 +233,17 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "Have the archive send it uncompressed or losslessly compressed.",
     ),
     ("missing_rescale", "RescaleSlope or RescaleIntercept is absent: the values have no unit.", EXPORT_AGAIN),
+    (
+        "modality_lut_instead_of_rescale",
+        "A Modality LUT stands where a CT image must have RescaleSlope and RescaleIntercept (PS3.3 C.8.2.1); "
+        "its output has the unit of a table, not Hounsfield units.",
+        "Ask for the images as the scanner made them, with slope and intercept.",
+    ),
+    (
+        "unexpected_failure",
+        "Something nobody foresaw failed on this object; all others went on.",
+        "Report the kind of object and this program's version; set CT_ASSETS_DEBUG=1 to see the error.",
+    ),
     ("invalid_rescale", "RescaleSlope is zero, or slope or intercept is no number.", EXPORT_AGAIN),
     (
         "unused_bits_ignored",

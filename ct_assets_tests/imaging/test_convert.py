@@ -7,6 +7,7 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -132,6 +133,17 @@ class TestHounsfieldUnits:
         series = ct_series()
         del series.slices[2].RescaleIntercept
         assert refusal(series.save(tmp_path)) == ("missing_rescale",)
+
+    def test_a_modality_lut_instead_of_the_rescale_is_refused_by_a_name_of_its_own(self, tmp_path):
+        series = ct_series()
+        for ds in series.slices:
+            del ds.RescaleSlope, ds.RescaleIntercept
+            lut = Dataset()
+            lut.add_new("LUTDescriptor", "US", [4096, 0, 16])
+            lut.add_new("LUTData", "OW", np.arange(4096, dtype="<u2").tobytes())
+            lut.ModalityLUTType = "HU"
+            ds.ModalityLUTSequence = [lut]
+        assert refusal(series.save(tmp_path)) == ("modality_lut_instead_of_rescale",)
 
 
 class TestTransferSyntaxes:

@@ -1,13 +1,16 @@
 """`ct-assets convert`: a folder of DICOM to volumes, label maps and a line for every object."""
 
 import json
+import os
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from ct_assets import files, reasons
+from ct_assets import files, parallel, reasons
+from ct_assets.dicom import splitting
 from ct_assets.errors import UsageError
+from ct_assets.imaging import convert_tree
 from ct_assets.imaging.convert_tree import convert
 from ct_assets.settings import Settings
 from ct_assets_tests.imaging.ct_factory import ct_series, seg_of, structure_set
@@ -167,3 +170,70 @@ class TestRealCohort:
             given = np.asanyarray(nib.load(truth).dataobj) > 0
             dice = 2 * (drawn & given).sum() / (drawn.sum() + given.sum())
             assert dice == 1.0 if line["kind"] == "seg" else dice >= 0.95
+
+
+class TestWhatNobodyForesaw:
+    """One object that breaks something is one line; the others are converted."""
+
+    def test_an_error_without_a_code_is_a_line_of_its_series(self, tree, tmp_path, monkeypatch):
+        ct_series(shape=SHAPE, name="second", patient="P3").save(tree[0] / "d")
+        right = convert_tree.load_series
+
+        def wrong(series, *rest):
+            if series.patient_id == "P1":
+                raise ZeroDivisionError("the text could carry values")
+            return right(series, *rest)
+
+        monkeypatch.setattr(convert_tree, "load_series", wrong)
+        lines = run(tree[0], tmp_path / "out")
+        told = {line["patient_id"]: line for line in lines if line["kind"] == "ct"}
+        assert (told["P1"]["status"], told["P1"]["reasons"]) == ("refused", ["unexpected_failure"])
+        assert told["P1"]["failure"] == "ZeroDivisionError"
+        assert told["P3"]["status"] == "converted"
+        assert "the text" not in (tmp_path / "out/conversion.jsonl").read_text()
+        assert [line["reasons"] for line in lines if line["kind"] == "seg"] == [
+            ["referenced_series_refused"]
+        ] * 3
+
+    def test_an_error_in_a_mask_leaves_its_image(self, tree, tmp_path, monkeypatch):
+        def wrong(*_):
+            raise KeyError
+
+        monkeypatch.setattr(convert_tree, "load_mask", wrong)
+        lines = run(tree[0], tmp_path / "out")
+        assert [line["reasons"] for line in lines if line["kind"] == "seg"] == [
+            ["unexpected_failure"],
+            ["unexpected_failure"],
+            ["referenced_series_refused"],
+        ]
+        assert sum(line["status"] == "converted" for line in lines) == 1
+
+    def test_headers_that_break_the_measuring_refuse_their_series(self, tree, tmp_path, monkeypatch):
+        ct_series(shape=SHAPE, name="second", patient="P3").save(tree[0] / "d")
+        right = splitting.split
+
+        def wrong(slices, settings):
+            if len(slices) == 8:  # the gapped series
+                raise ValueError
+            return right(slices, settings)
+
+        monkeypatch.setattr(splitting, "split", wrong)
+        told = [
+            (line["status"], *line["reasons"])
+            for line in run(tree[0], tmp_path / "out")
+            if line["kind"] == "ct"
+        ]
+        assert sorted(told) == [("converted",), ("converted",), ("refused", "unexpected_failure")]
+
+
+def fall_over_at_three(number):
+    if number == 3:
+        os._exit(9)  # what a decoder's segmentation fault does
+    return number * 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2, 3])
+def test_an_item_that_takes_its_process_down_takes_no_other_with_it(workers):
+    found = parallel.map_surviving(fall_over_at_three, range(7), instead=lambda _: -1, workers=workers)
+    assert list(found) == [0, 10, 20, -1, 40, 50, 60]
