@@ -31,7 +31,10 @@ def scrub_sqlite(path: Path, finder: Finder) -> int:
 
 
 def scrub(url: str, finder: Finder) -> int:
-    """Overwrite the person's keys and words in every text of a database; return how many cells changed."""
+    """Overwrite the person's keys and words in every text of a database; return how many cells changed.
+
+    A row whose primary key names the person goes.
+    """
     import sqlalchemy as sa
 
     engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
@@ -63,11 +66,10 @@ def _scrub_table(connection: Any, table: Any, finder: Finder) -> int:
         if new:
             found.append(({column.name: values[column.name] for column in keys}, new))
     for where, new in found:
-        connection.execute(
-            table.update()
-            .where(sa.and_(*(table.c[name] == value for name, value in where.items())))
-            .values(**new)
-        )
+        this = sa.and_(*(table.c[name] == value for name, value in where.items()))
+        # A row that is found by the person is the person's own.
+        is_own = any(column.name in new for column in table.primary_key.columns)
+        connection.execute(table.delete().where(this) if is_own else table.update().where(this).values(**new))
         changed += len(new)
     return changed
 

@@ -15,6 +15,8 @@ from ct_assets.keeping.person import Subject
 from ct_assets.layout import Layout
 
 RECORD_NAME = "withdrawals.json"
+TRAINING_NAME = "training.json"
+"""The record of a training, written when it begins (`learning.train`)."""
 PATIENTS_NAME = "patients.json"
 """Beside each training: who was in it, by pseudonym (`learning.train`)."""
 CARD_NAME = "card.md"
@@ -35,9 +37,9 @@ def find(subject: Subject, layout: Layout) -> set[Learner]:
     placed = _placed(subject, layout)
     if placed is not None and placed["split"] == "test":
         return found
-    for result in sorted((layout.root / "models").glob("*/*/result.json")):
-        folder = result.parent
-        certainty = _certainty(folder, subject, placed, result)
+    records = [*(layout.root / "models").glob(f"*/*/{TRAINING_NAME}")]
+    for folder in sorted(record.parent for record in records):
+        certainty = _certainty(folder, subject, placed)
         if certainty is not None:
             found.add((folder.parent.name, folder.name, certainty))
     return found
@@ -50,11 +52,11 @@ def _placed(subject: Subject, layout: Layout) -> dict[str, Any] | None:
     return rows.row(0, named=True) if rows.height else None
 
 
-def _certainty(folder: Path, subject: Subject, placed: dict[str, Any] | None, result: Path) -> str | None:
+def _certainty(folder: Path, subject: Subject, placed: dict[str, Any] | None) -> str | None:
     listed = folder / PATIENTS_NAME
     if listed.exists():
         return LEARNED if subject.pseudonyms & set(files.read_json(listed)["train"]) else None
-    if placed is None or datetime.fromtimestamp(result.stat().st_mtime, UTC) < placed["added_at"]:
+    if placed is None or _begun(folder) < placed["added_at"]:
         return None
     predictions = folder / "predictions.parquet"
     if predictions.exists():
@@ -62,6 +64,10 @@ def _certainty(folder: Path, subject: Subject, placed: dict[str, Any] | None, re
         if predicted & subject.pseudonyms:
             return None
     return MAY_HAVE
+
+
+def _begun(folder: Path) -> datetime:
+    return datetime.fromtimestamp((folder / TRAINING_NAME).stat().st_mtime, UTC)
 
 
 def mark(subject: Subject, layout: Layout, stone: str, tracking_uri: str, now: datetime) -> list[str]:

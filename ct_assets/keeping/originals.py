@@ -5,13 +5,15 @@ Does not: removing any of them (`keeping.deliveries`).
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydicom.dataelem import RawDataElement
+
 from ct_assets import parallel, progress
 from ct_assets.deid import dicomfile
-from ct_assets.deid.gather import Gathered, facts_of
+from ct_assets.deid.gather import Gathered, decodings, encodings_of, facts_of
 from ct_assets.layout import Layout
 
 FILES_A_TASK = 64
@@ -19,6 +21,8 @@ PRELOAD = ("ct_assets.keeping.originals",)
 
 Person = tuple[str, str]
 """PatientID and issuer as a file writes them."""
+Source = tuple[str, str, str]
+"""PatientID, issuer and study of the files that values come from."""
 Value = tuple[str, str]
 """Kind (`name`, `id`, `birth_date`) and value."""
 
@@ -43,13 +47,18 @@ class Original:
         """Whose it says it is."""
         return self.patient_id, self.issuer
 
+    @property
+    def source(self) -> Source:
+        """By what its values are grouped."""
+        return self.patient_id, self.issuer, self.study
+
 
 @dataclass
 class Census:
     """All originals, and what identifies the people in them."""
 
     files: list[Original] = field(default_factory=list)
-    values: dict[Person, set[Value]] = field(default_factory=dict)
+    values: dict[Source, set[Value]] = field(default_factory=dict)
 
 
 def product_folders(layout: Layout) -> tuple[Path, ...]:
@@ -82,8 +91,8 @@ def take_census(layout: Layout, workers: int) -> Census:
     with progress.track("reading originals", len(paths)) as advance:
         for part in parallel.map_ordered(_census_task, tasks, workers=workers, preload=PRELOAD):
             census.files += part.files
-            for person, values in part.values.items():
-                census.values.setdefault(person, set()).update(values)
+            for source, values in part.values.items():
+                census.values.setdefault(source, set()).update(values)
             advance(len(part.files))
     return census
 
@@ -96,6 +105,18 @@ def uids_of(layout: Layout, paths: Sequence[str]) -> set[str]:
         with dicomfile.silence():
             facts_of(path, (layout.root / path).read_bytes(), gathered)
         found |= set(gathered.uids)
+    return found
+
+
+def names_in(layout: Layout, paths: Iterable[str]) -> set[str]:
+    """Return the PatientNames (0010,0010) in these files, in every reading of their character set."""
+    found: set[str] = set()
+    for path in paths:
+        with dicomfile.silence():
+            own = dicomfile.elements(dicomfile.read((layout.root / path).read_bytes()).dataset)
+        element = own.get(0x00100010)
+        if isinstance(element, RawDataElement):
+            found.update(decodings(dicomfile.raw_bytes(element), encodings_of(own, ("iso8859",))))
     return found
 
 
@@ -123,8 +144,9 @@ def _census_task(task: tuple[Path, list[str]]) -> Census:
                 facts.sop_instance,
             )
         )
-        for kind, value, patient_id, issuer in gathered.values:
-            part.values.setdefault((patient_id, issuer), set()).add((kind, value))
+        if facts.code is None:  # the directory of a medium tells of many people
+            told = {(kind, value) for kind, value, *_ in gathered.values}
+            part.values.setdefault(part.files[-1].source, set()).update(told)
     return part
 
 

@@ -15,14 +15,14 @@ import polars as pl
 
 from ct_assets import files
 from ct_assets.deid.dispositions import file_digest
-from ct_assets.deid.identifiers import Identifiers, id_forms
+from ct_assets.deid.identifiers import Identifiers, id_forms, is_strong, name_forms
 from ct_assets.deid.key import SecretKey
 from ct_assets.deid.pseudonyms import normalise_patient_id, pseudonym
 from ct_assets.deid.uids import new_uid
 from ct_assets.errors import UsageError
 from ct_assets.keeping import originals
 from ct_assets.keeping.finder import Finder
-from ct_assets.keeping.originals import Census, Original
+from ct_assets.keeping.originals import Census, Original, Source
 from ct_assets.layout import Layout
 
 JOURNAL_MODE = 0o600
@@ -168,7 +168,7 @@ def complete(
         subject.old_uids |= set(own_rows["old_uid"])
         subject.new_uids |= set(own_rows["new_uid"])
     subject.new_uids |= {new_uid(key, uid) for uid in subject.old_uids}
-    _take_words(subject, census)
+    _take_words(subject, own, census, layout)
     _take_tables(subject, layout)
 
 
@@ -210,21 +210,59 @@ def _sha256_of_released(subject: Subject, layout: Layout) -> set[str]:
     return found
 
 
-def _take_words(subject: Subject, census: Census) -> None:
+def _take_words(
+    subject: Subject, files_of_theirs: Sequence[Original], census: Census, layout: Layout
+) -> None:
+    """Add the words that mean this person: number and whole name in any case, other identifiers if nobody
+    else bears them. A value of somebody else that holds number or whole name is a mention, and bears nothing.
+    """
+    sources = {one.source for one in files_of_theirs}
+    usable = [one for one in files_of_theirs if one.code is None]
+    claimed = _numbers(subject, census, sources) | _whole_names(usable, census, sources, layout)
     own, others = Identifiers(), Identifiers()
-    for person, values in census.values.items():
-        into = own if person in subject.identities else others
+    for source, values in census.values.items():
+        is_own = source in sources
         for kind, value in values:
-            if kind in SEARCHED_KINDS:
-                into.add(kind, value, "")
-    for raw, _ in subject.identities:
-        own.add("id", raw, "")
-    for person in {one.person for one in census.files} - subject.identities:
-        others.add("id", person[0], "")
+            if kind in SEARCHED_KINDS and (is_own or not claimed & _forms(kind, value)):
+                (own if is_own else others).add(kind, value, "")
     theirs = own.searched_everywhere
     unique = theirs - others.searched_everywhere - others.weak[""]
-    subject.shared += len(theirs) - len(unique)
-    subject.words |= unique
+    subject.shared += len(theirs - unique - claimed)
+    subject.words |= unique | claimed
+
+
+def _numbers(subject: Subject, census: Census, sources: set[Source]) -> set[str]:
+    """Return the person's numbers, folded, as far as nobody else goes by them."""
+    theirs = {form for raw, _ in subject.identities for form in id_forms(raw) if is_strong(form)}
+    elsewhere = {patient_id for patient_id, _, _ in census.values.keys() - sources}
+    return theirs - {form for patient_id in elsewhere for form in id_forms(patient_id)}
+
+
+def _whole_names(
+    usable: Sequence[Original], census: Census, sources: set[Source], layout: Layout
+) -> set[str]:
+    """Return the person's whole names, folded, as far as no namesake is a patient here."""
+    theirs = {
+        form
+        for name in originals.names_in(layout, (one.path for one in usable))
+        for form in name_forms(name)
+        if " " in form and is_strong(form)
+    }
+    suspects = {
+        source
+        for source, values in census.values.items()
+        if source not in sources
+        and any(kind == "name" and theirs & name_forms(value) for kind, value in values)
+    }
+    for one in census.files:
+        if one.code is None and one.source in suspects:
+            for name in originals.names_in(layout, (one.path,)):
+                theirs -= name_forms(name)
+    return theirs
+
+
+def _forms(kind: str, value: str) -> set[str]:
+    return name_forms(value) if kind == "name" else id_forms(value)
 
 
 def spellings_of_numbers(subject: Subject) -> frozenset[str]:
