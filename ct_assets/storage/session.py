@@ -13,19 +13,15 @@ from ct_assets.storage import needs
 from ct_assets.storage.copy import EVERYTHING, WorkingCopy
 from ct_assets.storage.store import Store
 
-_COPIES: dict[tuple[str, str], WorkingCopy] = {}
 
-
-def working_copy(settings: Settings) -> WorkingCopy | None:
+def working_copy(settings: Settings, patience_seconds: float | None = None) -> WorkingCopy | None:
     """Return the working copy of these settings' data root; None where the data root is a local folder."""
-    url = settings.storage.url
-    if url is None:
+    if settings.storage.url is None:
         return None
-    kept = _COPIES.get((url, str(settings.data_root)))
-    if kept is None or kept.store.settings != settings.storage:
-        kept = WorkingCopy(settings.layout, Store(settings.storage), left_out=settings.deid.key_file)
-        _COPIES[(url, str(settings.data_root))] = kept
-    return kept
+    storage = settings.storage
+    if patience_seconds is not None:
+        storage = storage.model_copy(update={"patience_seconds": patience_seconds})
+    return WorkingCopy(settings.layout, Store(storage), left_out=settings.deid.key_file)
 
 
 @contextmanager
@@ -72,11 +68,11 @@ def step(settings: Settings, group: str, key: str | None) -> Iterator[None]:
 
 def look_for_deliveries(settings: Settings) -> str | None:
     """Fetch the markers of deliveries that other machines took in; return why that cannot be done just now."""
-    if working_copy(settings) is None:
+    copy = working_copy(settings, patience_seconds=0)
+    if copy is None:
         return None
-    impatient = settings.storage.model_copy(update={"patience_seconds": 0})
     try:
-        WorkingCopy(settings.layout, Store(impatient)).pull(needs.DELIVERIES)
+        copy.pull(needs.DELIVERIES)
     except UsageError as error:
         return str(error)
     return None

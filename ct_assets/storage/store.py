@@ -134,7 +134,8 @@ class Store:
             for path, detail in found.items():
                 key = path[len(self._root.rstrip("/")) + 1 :]
                 changed = detail.get("last_modified") or detail.get("LastModified")
-                if key in known or (changed is not None and changed > limit):
+                is_young = older_than_hours > 0 and (changed is None or changed > limit)
+                if key in known or is_young:
                     continue
                 self._try(lambda path=path: self._files.rm_file(path), missing_ok=True)  # type: ignore[misc]
                 gone, size = gone + 1, size + int(detail.get("size") or 0)
@@ -183,7 +184,7 @@ class Store:
         started = time.monotonic()
         again = tenacity.Retrying(
             stop=tenacity.stop_after_delay(self.settings.patience_seconds),
-            wait=tenacity.wait_exponential_jitter(initial=0.5, max=15),
+            wait=tenacity.wait_random_exponential(multiplier=0.5, max=15),
             retry=tenacity.retry_if_exception(_may_mend),
             before_sleep=lambda state: progress.say(
                 f"{self.url}: {_kind(state)}; asked again in {state.upcoming_sleep:.0f} s"

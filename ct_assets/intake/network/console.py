@@ -11,9 +11,13 @@ from ct_assets.errors import UsageError
 from ct_assets.intake.network import settling
 from ct_assets.reasons import explain
 from ct_assets.settings import Settings
+from ct_assets.storage import needs, session
 
 if TYPE_CHECKING:
     from ct_assets.deid.key import SecretKey
+
+STORE_PATIENCE_S = 5.0
+"""A store that is away must not hold up the hand-over to the inbox; it is asked again at the next look."""
 
 
 def receive(settings: Settings, *, public: bool) -> None:
@@ -22,7 +26,16 @@ def receive(settings: Settings, *, public: bool) -> None:
         from ct_assets.intake.network import receiver
     except ModuleNotFoundError as error:
         raise UsageError(f"{error.name} is not installed: pip install 'ct-assets[receive]'") from None
-    receiver.receive(settings.receive, settings.layout, _key(settings), public=public)
+    copy = session.working_copy(settings, patience_seconds=STORE_PATIENCE_S)
+    if copy is not None:
+        copy.pull(needs.DELIVERIES)
+    receiver.receive(
+        settings.receive,
+        settings.layout,
+        _key(settings),
+        public=public,
+        handed_over=lambda: copy and copy.publish(skipped=needs.DATABASES),
+    )
 
 
 def listing(settings: Settings) -> list[str]:

@@ -10,6 +10,7 @@ import ssl
 import threading
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,8 +44,16 @@ ACSE_SECONDS = 30
 class Receiver:
     """The running service; `start` to `stop`, or `serve` for a command."""
 
-    def __init__(self, settings: ReceiveSettings, layout: Layout, key: "SecretKey | None") -> None:
+    def __init__(
+        self,
+        settings: ReceiveSettings,
+        layout: Layout,
+        key: "SecretKey | None",
+        handed_over: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`handed_over` is called when batches have come into the inbox, until it returns without an error."""
         self.settings, self.layout, self.key = settings, layout, key
+        self._handed_over, self._untold = handed_over, True
         self.spool = Spool(layout, settings.keep_free_mb * 1_000_000)
         self.settler = Settler(
             self.spool,
@@ -101,7 +110,7 @@ class Receiver:
             association.abort()
         for thread in self._threads:
             thread.join(10)
-        self.settler.settle()
+        self._look()
         self._lock.release()
 
     def serve(self) -> None:
@@ -203,22 +212,37 @@ class Receiver:
 
     def _settle(self) -> None:
         while not self._ending.wait(SECONDS_BETWEEN_LOOKS):
-            try:
-                self.settler.settle()
-            except Exception as error:
-                # What failed (a full disk, a lock) is tried again at the next look; the service goes on.
-                progress.say(f"handing over waits: {type(error).__name__}")
+            self._look()
+
+    def _look(self) -> None:
+        """Hand over what is whole. What fails (a full disk, a store away) is tried again at the next look."""
+        try:
+            self._untold |= bool(self.settler.settle())
+            if self._untold:
+                self._handed_over()
+                self._untold = False
+        except UsageError as error:
+            progress.say(str(error))
+        except Exception as error:
+            progress.say(f"handing over waits: {type(error).__name__}")
 
 
-def receive(settings: ReceiveSettings, layout: Layout, key: "SecretKey | None", *, public: bool) -> None:
-    """Run the receiver until it is stopped.
+def receive(
+    settings: ReceiveSettings,
+    layout: Layout,
+    key: "SecretKey | None",
+    *,
+    public: bool,
+    handed_over: Callable[[], object] = lambda: None,
+) -> None:
+    """Run the receiver until it is stopped; `handed_over` is called after batches came into the inbox.
 
     Raises `UsageError` where no sender is named, the address is public and was not said again, or the
     address, the certificates or the data root cannot be used.
     """
     refuse_unsafe(settings, public=public)
     silence_library()
-    Receiver(settings, layout, key).serve()
+    Receiver(settings, layout, key, handed_over).serve()
 
 
 def refuse_unsafe(settings: ReceiveSettings, *, public: bool) -> None:
