@@ -435,13 +435,22 @@ def promote(
 
 
 @app.command()
-def status(config: Config = None) -> None:
+def status(
+    config: Config = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Write reports/status.html and ct_assets.prom as well.")
+    ] = False,
+) -> None:
     """Tell in one screen what is in the platform and what waits for a person."""
     from ct_assets.reports.status import show
     from ct_assets.storage import needs
 
     with _platform(config, *needs.ALWAYS, *needs.DATABASES, "reports/*.json", publish=False) as settings:
         show(settings)
+        if page:
+            from ct_assets.defs.launch import write_status_page
+
+            print(write_status_page(settings))
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from ct_assets.defs import (
+    alerts,
     audits,
     brain,
     cohort,
@@ -45,7 +46,7 @@ def build_definitions(settings: Settings = SETTINGS) -> dg.Definitions:
             *jobs.heavy_jobs(settings),
             jobs.verify_job,
         ],
-        sensors=[sensors.inbox_sensor, _automation_sensor()],
+        sensors=[sensors.inbox_sensor, _automation_sensor(), alerts.watch],
         schedules=[sensors.nightly_verification],
         resources={"platform": Platform(settings)},
         executor=_executor(settings),

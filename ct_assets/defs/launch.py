@@ -4,6 +4,7 @@ Belongs here: the order of the parts and what the person at the terminal is told
 in `defs.pipeline` and the assets.
 """
 
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -72,6 +73,15 @@ def show_training(settings: Settings, experiment: str | None) -> None:
     for fold in partitions.fold_names(settings):
         found = state.read(settings.layout.fold_model(name, fold))
         progress.say(f"{name} fold {fold}: {found.line() if found else 'not started'}")
+
+
+def write_status_page(settings: Settings) -> Path:
+    """Write the page and the metrics of the last day; return the page's path."""
+    from ct_assets.defs.alerts import write_pages
+    from ct_assets.defs.platform import Platform
+
+    with open_instance(settings) as instance:
+        return write_pages(instance, Platform(settings), now=time.time())
 
 
 def _train_and_judge(pipeline: Pipeline, config: TrainingConfig, experiment: str) -> None:

@@ -6,7 +6,19 @@ everywhere (tables, logs, pages, documentation); a stage's codes stand in a file
 
 from dataclasses import dataclass
 
-from ct_assets.reasons import brain, cohort, deid, folds, intake, learning, masks, neuro, series, volumes
+from ct_assets.reasons import (
+    brain,
+    cohort,
+    deid,
+    folds,
+    intake,
+    learning,
+    masks,
+    neuro,
+    series,
+    service,
+    volumes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,7 @@ def all_reasons() -> tuple[Reason, ...]:
 
 
 _BY_CODE: dict[str, Reason] = {}
-for _stage in (intake, deid, series, masks, volumes, cohort, folds, learning, neuro, brain):
+for _stage in (intake, deid, series, masks, volumes, cohort, folds, learning, neuro, brain, service):
     for _code, _meaning, _mend in _stage.REASONS:
         if _code in _BY_CODE:
             raise ValueError(f"reason code registered twice: {_code}")
