@@ -382,8 +382,6 @@ QUERIES = {
         ... on AssetNode { latestMaterializationByPartition(partitions: ["b0000000000000007"]) {
         timestamp metadataEntries { label } } } } }""",
     "stale status of every asset": "{ assetNodes { assetKey { path } staleStatus } }",
-    "stale status of each partition of one asset": """{ assetNodeOrError(assetKey: {path: ["metadata_audit"]}) {
-        ... on AssetNode { staleStatusByPartition } } }""",
     "list of runs": "{ runsOrError(limit: 25) { ... on Runs { results { runId status } } } }",
 }
 

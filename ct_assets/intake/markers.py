@@ -11,7 +11,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from ct_assets import files, progress
@@ -210,12 +210,12 @@ def differences(folder: Path, marker: Marker, label: str) -> Counter[str]:
 
 def _entry(row: dict[str, Any]) -> Entry:
     path, sha256, kind = row["path"], row["sha256"], row.get("kind", "file")
-    parts = PurePosixPath(path).parts
+    parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith("/") or "\\" in path or not parts or ".." in parts or "\0" in path:
         raise MarkerError("marker_leaves_folder", "the marker lists a path outside its folder")
     if kind not in ("file", "link") or len(sha256) != 64:
         raise ValueError
-    return Entry(str(PurePosixPath(path)), int(row["bytes"]), sha256.lower(), kind)
+    return Entry("/".join(parts), int(row["bytes"]), sha256.lower(), kind)
 
 
 def _digest_and_copy(source: Path, copy_to: Path | None) -> str:
