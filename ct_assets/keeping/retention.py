@@ -70,7 +70,7 @@ def apply(layout: Layout, wanted: list[Due], now: datetime) -> None:
             marker = markers.read(one.folder)
             if marker is None:
                 continue
-            retired.retire(one.folder, Retired(marker.digest, one.files, one.bytes), now)
+            retired.retire(one.folder, Retired(marker.digest, len(marker.entries), marker.bytes), now)
         elif one.what == SUPERSEDED:
             files.remove_tree(one.folder)
         else:
