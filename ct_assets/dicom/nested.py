@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from ct_assets.dicom.functional_groups import RawGroup, per_frame
 from ct_assets.dicom.uids import (
     LABEL_MAP_SEGMENTATION,
     MULTI_FRAME_CT_IMAGES,
@@ -21,6 +22,7 @@ NEEDS_SEQUENCES = MULTI_FRAME_CT_IMAGES | SEGMENTATIONS | {RT_STRUCTURE_SET}
 """SOP classes whose facts stand in sequences."""
 
 Floats = npt.NDArray[np.float64]
+Item = Dataset | RawGroup
 
 _NAN = float("nan")
 
@@ -44,7 +46,7 @@ def columns_of(dataset: Dataset, sop_class_uid: str) -> dict[str, Any]:
 def frames(dataset: Dataset) -> dict[str, Any]:
     """Return position, orientation, spacing and rescale of each frame (PS3.3 C.7.6.16.2), in frame order."""
     shared = _first(dataset, "SharedFunctionalGroupsSequence")
-    groups = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    groups = per_frame(dataset)
     several: dict[str, list[Any]] = {name: [] for name in _FRAME_COLUMNS}
     for group in groups:
         for name, (sequence, keyword, count) in _FRAME_COLUMNS.items():
@@ -84,12 +86,12 @@ def segmentation_references(dataset: Dataset) -> dict[str, Any]:
     ]
     for group in [
         *(dataset.get("SharedFunctionalGroupsSequence") or []),
-        *(dataset.get("PerFrameFunctionalGroupsSequence") or []),
+        *per_frame(dataset),
     ]:
         for derivation in group.get("DerivationImageSequence") or []:
             for source in derivation.get("SourceImageSequence") or []:
                 if source.get("ReferencedSOPInstanceUID"):
-                    instances.append(str(source.ReferencedSOPInstanceUID))
+                    instances.append(str(source.get("ReferencedSOPInstanceUID")))
     return {
         "referenced_series_instance_uids": _distinct(series),
         "referenced_sop_instance_uids": _distinct(instances),
@@ -194,7 +196,7 @@ _TEXT_COLUMNS = frozenset(("rescale_type", "convolution_kernel", "filter_type", 
 
 def _shared_acquisition(dataset: Dataset) -> dict[str, Any]:
     shared = _first(dataset, "SharedFunctionalGroupsSequence")
-    first = _first(dataset, "PerFrameFunctionalGroupsSequence")
+    first = next(iter(per_frame(dataset)), None)
     columns: dict[str, Any] = {}
     for name, (sequence, keyword) in _SHARED_ACQUISITION.items():
         item = _first(shared, sequence) or _first(first, sequence)
@@ -209,17 +211,17 @@ def _shared_acquisition(dataset: Dataset) -> dict[str, Any]:
     return columns
 
 
-def _frame_segment(group: Dataset, shared: Dataset | None) -> int | None:
+def _frame_segment(group: Item, shared: Dataset | None) -> int | None:
     item = _first(group, "SegmentIdentificationSequence") or _first(shared, "SegmentIdentificationSequence")
     return None if item is None else _integer(item.get("ReferencedSegmentNumber"))
 
 
-def _first(dataset: Dataset | None, keyword: str) -> Dataset | None:
+def _first(dataset: Item | None, keyword: str) -> Any:
     items = None if dataset is None else dataset.get(keyword)
     return items[0] if items else None
 
 
-def _values(item: Dataset | None, keyword: str, count: int) -> tuple[Any, ...] | None:
+def _values(item: Item | None, keyword: str, count: int) -> tuple[Any, ...] | None:
     """Return `count` numbers, or with a count of 0 the texts joined; None where they are not there."""
     value = None if item is None else item.get(keyword)
     if value is None:

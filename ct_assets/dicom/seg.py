@@ -20,6 +20,7 @@ from pydicom.encaps import generate_frames
 from pydicom.uid import ExplicitVRBigEndian
 
 from ct_assets.dicom.codes import Code
+from ct_assets.dicom.functional_groups import RawGroup, per_frame
 from ct_assets.dicom.pixels import NATIVE, PixelError, PixelFormat, Stored, iterate_frames
 
 DEFLATED_IMAGE_FRAME = "1.2.840.10008.1.2.8.1"
@@ -192,7 +193,7 @@ def _segments(dataset: Dataset) -> Iterator[Segment]:
 
 def _frames(dataset: Dataset, kind: str) -> Iterator[SegFrame]:
     """Yield the frames' places; what a frame does not say itself, the shared groups say (PS3.3 C.7.6.16)."""
-    for index, group in enumerate(dataset.get("PerFrameFunctionalGroupsSequence") or []):
+    for index, group in enumerate(per_frame(dataset)):
         position = _macro(dataset, group, "PlanePositionSequence", "ImagePositionPatient")
         orientation = _macro(dataset, group, "PlaneOrientationSequence", "ImageOrientationPatient")
         spacing = _macro(dataset, group, "PixelMeasuresSequence", "PixelSpacing")
@@ -200,7 +201,7 @@ def _frames(dataset: Dataset, kind: str) -> Iterator[SegFrame]:
         if segment is None and kind != "LABELMAP":
             raise MaskError("mask_frames_incomplete", "a frame names no segment")
         sources = [
-            str(source.ReferencedSOPInstanceUID)
+            str(source.get("ReferencedSOPInstanceUID"))
             for item in group.get("DerivationImageSequence") or []
             for source in item.get("SourceImageSequence") or []
             if source.get("ReferencedSOPInstanceUID")
@@ -222,7 +223,7 @@ def _three(values: Iterable[float] | None) -> tuple[float, float, float] | None:
     return x, y, z
 
 
-def _macro(dataset: Dataset, group: Dataset, sequence: str, keyword: str) -> Any:
+def _macro(dataset: Dataset, group: Dataset | RawGroup, sequence: str, keyword: str) -> Any:
     for item in (*(group.get(sequence) or [])[:1], _shared(dataset, sequence)):
         if item is not None and item.get(keyword) is not None:
             return item.get(keyword)

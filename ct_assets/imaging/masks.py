@@ -112,8 +112,12 @@ def place_seg(
         facts["fractional_type"] = seg.fractional_type
     pieces: dict[int, list[FlatIndices]] = defaultdict(list)
     exceeds = inside = 0
+    places: dict[tuple[object, ...], _Placement | str | None] = {}  # many segments share their frames' places
     for frame, content in _frames_with_content(seg, settings):
-        placed = _place(frame, seg, stack, slices_of_sop, tolerance_mm)
+        place = (frame.position_mm or frame.source_sop_uids, frame.orientation, frame.pixel_spacing_mm)
+        if place not in places:
+            places[place] = _place(frame, seg, stack, slices_of_sop, tolerance_mm)
+        placed = places[place]
         if placed is None:
             exceeds, inside = 0, 0
             pieces = _other_grid(seg, stack, settings, warnings, facts)
