@@ -30,6 +30,9 @@ def withdraw(
     yes: Annotated[
         bool, typer.Option("--yes", help="Do it; without this only what is there is told.")
     ] = False,
+    in_advance: Annotated[
+        bool, typer.Option("--in-advance", help="Also refuse a PatientID of whom nothing is here yet.")
+    ] = False,
     go_on: Annotated[
         bool, typer.Option("--continue", help="Finish a withdrawal that was broken off.")
     ] = False,
@@ -45,7 +48,9 @@ def withdraw(
     settings = load_settings(config)
     named = None if go_on else patient or _asked("PatientID or pseudonym of the person who withdrew: ")
     with session.opened(settings, ("*",), publish=yes or go_on):
-        withdraw_from_platform(settings, named, yes=yes, workers=workers or default_workers())
+        withdraw_from_platform(
+            settings, named, yes=yes, workers=workers or default_workers(), in_advance=in_advance
+        )
     if settings.storage.url is not None and (yes or go_on):
         print(session.sweep(settings, older_than_hours=0))
 

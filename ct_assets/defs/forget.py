@@ -35,10 +35,13 @@ DEID_ASSETS = ("dicom_batch", "deid_dicom", "deid_audit", "uid_map")
 WITHDRAWAL = "withdrawal"
 
 
-def withdraw(settings: Settings, patient: str | None, *, yes: bool, workers: int) -> None:
+def withdraw(
+    settings: Settings, patient: str | None, *, yes: bool, workers: int, in_advance: bool = False
+) -> None:
     """Do what `ct-assets withdraw` does: tell what is there, and with `yes` take the person out.
 
-    `patient` None goes on with a withdrawal that was broken off.
+    `patient` None goes on with a withdrawal that was broken off. With `in_advance` a PatientID of whom nothing
+    is here is refused from now on.
     """
     key, layout = SecretKey.load(settings.deid.key_file), settings.layout
     schema.hold(layout)
@@ -50,7 +53,11 @@ def withdraw(settings: Settings, patient: str | None, *, yes: bool, workers: int
         found = forgetting.look(patient, layout, key, workers)
     except UsageError:
         if not forgetting.has_withdrawn(patient, layout, key):
-            raise
+            if not (in_advance and yes):
+                raise
+            forgetting.refuse_in_advance(patient, layout, key)
+            progress.say("nothing of theirs is here; nothing of that number will be taken in")
+            return
         progress.say("has withdrawn already: nothing of theirs is here, and nothing comes in again")
         return
     forgetting.say(found.lines(layout))

@@ -31,9 +31,11 @@ class Withdrawn:
     key: SecretKey | None = None
     persons: frozenset[str] = frozenset()
     studies: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
+    """Of people who objected before anything of theirs came: the number alone, whatever the issuer."""
 
     def __bool__(self) -> bool:
-        return bool(self.persons or self.studies)
+        return bool(self.persons or self.studies or self.numbers)
 
     def holds(self, patient_id: str, issuer: str = "", study_uid: str = "") -> bool:
         """Tell whether an object of this PatientID, issuer and StudyInstanceUID is of somebody withdrawn."""
@@ -41,6 +43,8 @@ class Withdrawn:
             return False
         known = normalise_patient_id(patient_id)
         if known and tombstone(self.key, pseudonym(self.key, patient_id, issuer)) in self.persons:
+            return True
+        if self.numbers and known and number_mark(self.key, patient_id) in self.numbers:
             return True
         study = bare_uid(study_uid)
         return bool(study) and study_mark(self.key, study) in self.studies
@@ -89,6 +93,7 @@ def load(record: Path, key: SecretKey | None) -> Withdrawn:
         key,
         frozenset(mark for line in lines for mark in line["persons"]),
         frozenset(mark for line in lines for mark in line["studies"]),
+        frozenset(mark for line in lines for mark in line.get("numbers", ())),
     )
 
 
@@ -105,6 +110,11 @@ def tombstone_of(key: SecretKey) -> Callable[[str], str]:
 def study_mark(key: SecretKey, study_uid: str) -> str:
     """Return the digest under which a withdrawn person's study is known again."""
     return key.digest("withdrawal study", bare_uid(study_uid)).hex()[:_HEX_DIGITS]
+
+
+def number_mark(key: SecretKey, patient_id: str) -> str:
+    """Return the digest under which a number is refused whatever its issuer."""
+    return key.digest("withdrawal number", normalise_patient_id(patient_id)).hex()[:_HEX_DIGITS]
 
 
 def _named_in_directory(content: bytes) -> set[str]:

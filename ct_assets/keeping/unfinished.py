@@ -40,11 +40,16 @@ def take_over(layout: Layout, tombstones: Path) -> int:
         ) from None
     own = files.read_jsonl(layout.tombstones) if layout.tombstones.exists() else []
     held = {mark for line in own for mark in line["persons"]}
-    new = [line for line, persons in zip(told, marks, strict=True) if not persons & held]
-    if new:
+    new = [
+        line
+        for line, persons in zip(told, marks, strict=True)
+        if (persons and not persons & held) or (not persons and line not in own)
+    ]
+    if any(line["persons"] for line in new):
         files.write_json(
             layout.withdrawals_due, sorted({mark for line in new for mark in line["persons"]}), mode=0o600
         )
+    if new:
         files.write_jsonl(layout.tombstones, [*own, *new])
     return len(new)
 

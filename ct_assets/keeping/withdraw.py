@@ -158,6 +158,20 @@ def carry_out(
     return Report(outcome, swept, marked, searched)
 
 
+def refuse_in_advance(patient_id: str, layout: Layout, key: SecretKey, now: datetime | None = None) -> None:
+    """Write the tombstone of somebody of whom nothing is here yet: nothing of theirs is ever taken in.
+
+    The number counts whatever the issuer, since none is known.
+    """
+    mark = withdrawn.number_mark(key, patient_id)
+    lines = files.read_jsonl(layout.tombstones) if layout.tombstones.exists() else []
+    if any(mark in line.get("numbers", ()) for line in lines):
+        return
+    moment = (now or datetime.now(UTC)).isoformat(timespec="seconds")
+    line = {"persons": [], "studies": [], "numbers": [mark], "withdrawn_at": moment}
+    files.write_jsonl(layout.tombstones, [*lines, line])
+
+
 def has_withdrawn(patient: str, layout: Layout, key: SecretKey) -> bool:
     """Tell whether a pseudonym or PatientID is of somebody who has withdrawn already."""
     gone = withdrawn.load(layout.tombstones, key)

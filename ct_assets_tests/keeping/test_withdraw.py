@@ -235,6 +235,17 @@ class TestShesRefused:
         assert again.equals(ledger)
 
 
+class TestObjectingInAdvance:
+    def test_refuses_a_number_of_whom_nothing_is_here_whatever_the_issuer(self, here):
+        withdraw.refuse_in_advance(" new-0042 ", here.layout, KEY, small.NOW)
+        withdraw.refuse_in_advance("NEW-0042", here.layout, KEY)
+        assert len(here.layout.tombstones.read_text().splitlines()) == 1
+        gone = withdrawn.load(here.layout.tombstones, KEY)
+        assert gone.holds("NEW-0042", "ANY-HOSPITAL")
+        assert not gone.holds(HIS, small.ISSUER)
+        assert "0042" not in here.layout.tombstones.read_text()
+
+
 class TestTheTombstone:
     def test_holds_neither_identity_nor_pseudonym_and_differs_by_key(self, original, left):
         text = left[0].layout.tombstones.read_text()
