@@ -17,6 +17,12 @@ Floats = npt.NDArray[np.float32]
 AIR_HU, LUNG_HU, FAT_HU, MUSCLE_HU = -1000.0, -860.0, -95.0, 50.0
 BLOOD_HU, LIVER_HU, MARROW_HU, CORTEX_HU, CANAL_HU = 150.0, 65.0, 220.0, 480.0, 15.0
 TUMOUR_HU, NECROSIS_HU, NODE_HU, TABLE_HU = 98.0, 30.0, 90.0, -180.0
+CONSOLIDATION_HU = 15.0
+
+AT_THE_WALL = 0.5
+"""Share of tumours that touch the chest wall; a rule that looks for solid things amid air is then not enough."""
+CONSOLIDATED = 0.5
+"""Share of patients with consolidated lung at the back and the base: solid, in the lung, and no tumour."""
 
 TUMOUR_DIAMETER_MM = {"I": 22.0, "II": 32.0, "IIIa": 42.0, "IIIb": 54.0}
 """The planted signal: the higher the stage, the larger and the more central the tumour, the more nodes."""
@@ -61,6 +67,7 @@ class Chest:
     vessels: tuple[Vessel, ...]
     tumours: tuple[Tumour, ...]
     nodes: tuple[Ellipsoid, ...]
+    consolidations: tuple[Ellipsoid, ...] = ()
 
     @classmethod
     def invent(cls, stage: str, rng: np.random.Generator, diameter_mm: float | None = None) -> "Chest":
@@ -73,6 +80,7 @@ class Chest:
             vessels=_invent_vessels(rng),
             tumours=(_invent_tumour(rng, size, side, diameter, CENTRALITY[stage]),),
             nodes=_invent_nodes(rng, size, side, NODES[stage]),
+            consolidations=_invent_consolidation(rng, side),
         )
 
 
@@ -81,6 +89,8 @@ def hounsfield(chest: Chest, points_lps_mm: Floats, voxel_mm: float) -> Floats:
     canvas = Canvas(points_lps_mm / chest.size, voxel_mm / chest.size)
     _paint_trunk(canvas)
     _paint_lungs(canvas)
+    for part in chest.consolidations:
+        canvas.ellipsoid(part, CONSOLIDATION_HU)
     for vessel in chest.vessels:
         canvas.capsule(vessel.start_mm, vessel.end_mm, vessel.radius_mm, BLOOD_HU)
     _paint_mediastinum(canvas)
@@ -229,6 +239,8 @@ def _invent_tumour(
     # A tumour grows from within the lung: pull it in until its centre has lung around it.
     while not _is_in_lung(centre + np.array([side * 0.35 * radius, 0, 0]), side):
         centre = centre * np.array([0.96, 0.9, 0.95])
+    if rng.random() < AT_THE_WALL:
+        centre = _towards_the_wall(centre, side, radius)
     core = Ellipsoid(_vector(centre), _vector(radius * rng.uniform(0.85, 1.12, 3)))
     lobes = []
     for _ in range(int(rng.integers(2, 5))):
@@ -237,6 +249,23 @@ def _invent_tumour(
         lobe_radius = radius * rng.uniform(0.35, 0.55)
         lobes.append(Ellipsoid(_vector(centre + direction * radius * 0.7), _vector(np.full(3, lobe_radius))))
     return Tumour(core, tuple(lobes), is_necrotic=diameter_mm > 38)
+
+
+def _towards_the_wall(centre: npt.NDArray[np.float64], side: float, radius: float) -> npt.NDArray[np.float64]:
+    """Move a tumour sideways and back until a good half of its radius is left between its centre and the ribs."""
+    step = np.array([side, 0.4, 0.0])
+    while _wall_distance(centre + step) > 4 + 0.6 * radius:
+        centre = centre + step
+    return centre
+
+
+def _invent_consolidation(rng: np.random.Generator, side: float) -> tuple[Ellipsoid, ...]:
+    """Fill a part of the lower lobe, against the wall at the back, on either side."""
+    if rng.random() >= CONSOLIDATED:
+        return ()
+    which = side if rng.random() < 0.3 else -side
+    centre = (which * rng.uniform(62, 84), rng.uniform(52, 62), rng.uniform(-40, -8))
+    return (Ellipsoid(centre, _vector(rng.uniform((20, 15, 16), (30, 22, 26)))),)
 
 
 def _invent_nodes(rng: np.random.Generator, size: float, side: float, count: int) -> tuple[Ellipsoid, ...]:
@@ -259,6 +288,11 @@ def _is_in_lung(point: npt.NDArray[np.float64], side: float) -> bool:
     x, y, z = (np.float32(value) for value in point)
     cage = float(_rounded(x, y, 132.0, 86.0))
     return cage < -10 and side * float(x) > 30 and -48 < float(z) < 70
+
+
+def _wall_distance(point: npt.NDArray[np.float64]) -> float:
+    x, y, _ = (np.float32(value) for value in point)
+    return -float(_rounded(x, y, 132.0, 86.0))
 
 
 def _rounded(x: Floats | np.float32, y: Floats | np.float32, a: float, b: float) -> Floats:

@@ -89,7 +89,7 @@ def make(
     rng = np.random.default_rng(seed)
     positives = np.zeros(patients, dtype=bool)
     positives[rng.permutation(patients)[: round(positive_share * patients)]] = True
-    told = rng.permutation(positives) if shuffled else positives
+    told = np.random.default_rng([seed, 1]).permutation(positives) if shuffled else positives
 
     def fill(partial: Path) -> None:
         rows: list[tuple[str, int]] = []
@@ -122,7 +122,7 @@ def invent(
     person = people.invent(number, rng)
     head = Head.invent(rng, lesions=int(is_positive), contrast_hu=contrast_hu)
     machine = _machine(number, matrix)
-    usable = list(_usable_slices(head, machine, is_positive))
+    usable = _usable_slices(head, machine, is_positive)
     count = min(len(usable), int(rng.integers(1, most_slices + 1)))
     first = int(rng.integers(len(usable) - count + 1))
     return Patient(number, person, head, machine, tuple(usable[first : first + count]))
@@ -193,17 +193,15 @@ def _machine(number: int, matrix: int) -> Scanner:
     )
 
 
-def _usable_slices(head: Head, machine: Scanner, is_positive: bool) -> Iterator[int]:
-    """Yield the slices that show the lesion, for a patient with one; else those of the same height."""
+def _usable_slices(head: Head, machine: Scanner, is_positive: bool) -> list[int]:
+    """Return the slices that show the lesion, at least the one that shows most; without one, those of its heights."""
     grid = machine.grid()
+    if not is_positive:
+        return list(range(2, grid.shape[0] - 2))
     pixel_mm2 = grid.spacing_mm[0] * grid.spacing_mm[1] * COARSE**2
-    mask = head_anatomy.lesion_mask(head, _points(grid)[:, ::COARSE, ::COARSE])
-    for k in range(grid.shape[0]):
-        if not is_positive:
-            if 2 <= k < grid.shape[0] - 2:
-                yield k
-        elif mask[k].sum() * pixel_mm2 >= LEAST_LESION_MM2:
-            yield k
+    areas = head_anatomy.lesion_mask(head, _points(grid)[:, ::COARSE, ::COARSE]).sum(axis=(1, 2)) * pixel_mm2
+    shown = [k for k, area in enumerate(areas) if area >= LEAST_LESION_MM2]
+    return shown or [int(areas.argmax())]
 
 
 def _points(grid: Grid) -> npt.NDArray[np.float32]:
