@@ -71,6 +71,10 @@ def instance_config(service: ServiceSettings) -> dict[str, Any]:
         from ct_assets.defs.ray import launcher_config
 
         config["run_launcher"] = launcher_config(service.ray)
+    elif service.kubernetes is not None:
+        from ct_assets.defs import kubernetes
+
+        config["run_launcher"] = kubernetes.launcher_config(service.kubernetes)
     return config
 
 

@@ -43,13 +43,17 @@ HEAVY_JOBS = {
 
 
 def heavy_jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
-    """Return the heavy jobs; with a Ray cluster for steps, each step goes there and is begun anew if it is lost."""
+    """Return the heavy jobs; on a cluster each step is a job of its own, begun anew if it is lost."""
     ray = settings.service.ray
     elsewhere: dict[str, Any] = {}
     if ray is not None and ray.launch in ("steps", "both"):
         from ct_assets.defs.ray import LOST_STEP, step_executor
 
         elsewhere = {"executor_def": step_executor(ray), "op_retry_policy": LOST_STEP}
+    elif settings.service.kubernetes is not None:
+        from ct_assets.defs import kubernetes
+
+        elsewhere = {"executor_def": kubernetes.step_executor(), "op_retry_policy": kubernetes.LOST_STEP}
     return [
         dg.define_asset_job(name, _of_groups(group), description=description, **elsewhere)
         for name, (group, description) in HEAVY_JOBS.items()

@@ -4,10 +4,10 @@ Belongs here: what `defs.instance` renders for Dagster and what `ct-assets servi
 default under which nothing but this machine is needed. Alerts have a file of their own.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ct_assets.settings.base import Section
 
@@ -73,6 +73,25 @@ class RaySettings(Section):
     everyone who sees its dashboard: no secrets; those belong into files or the environment of the nodes."""
 
 
+class KubernetesSettings(Section):
+    """A Kubernetes cluster that runs go to as jobs (`service.kubernetes:`); the manifests are in `deploy/k8s`."""
+
+    image: str
+    namespace: str = "ct-assets"
+    service_account: str = "ct-assets"
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    instance_config_map: str = "ct-assets-instance"
+    """Holds `dagster.yaml`; the launcher insists on one, and the run brings its own along."""
+    settings_config_map: str = "ct-assets-settings"
+    """Holds the settings file, as `settings.yaml`."""
+    secret: str = "ct-assets-secrets"
+    """Environment of every pod that works: `CT_ASSETS_DEID_KEY`, `PGPASSWORD`."""
+    data_claim: str = "ct-assets-data"
+    """The claim of a volume that several pods may write; it is the data root `/data`."""
+    kubeconfig: str | None = None
+    """For a daemon outside the cluster; inside, the pod's own account is used."""
+
+
 class ServiceSettings(Section):
     """A platform that runs as a service (`service:`)."""
 
@@ -82,8 +101,17 @@ class ServiceSettings(Section):
     queue: QueueSettings = QueueSettings()
     code_server: CodeServer = CodeServer()
     ray: RaySettings | None = None
+    kubernetes: KubernetesSettings | None = None
     logs: Literal["text", "json"] = "text"
     """Lines for people, or one JSON object a line for a log collector."""
+
+    @model_validator(mode="after")
+    def _one_place_for_runs(self) -> Self:
+        if self.kubernetes is not None and self.ray is not None:
+            raise ValueError("name ray or kubernetes, not both: runs go to one place")
+        if self.kubernetes is not None and self.database is None:
+            raise ValueError("kubernetes needs a database: its pods share no files of sqlite")
+        return self
 
 
 class Resources(Section):
