@@ -24,6 +24,9 @@ HEADING = "## Withdrawn consent"
 TAG = "withdrawn_patients"
 LEARNED, MAY_HAVE = "learned", "may have learned"
 
+BRAIN = "brain"
+"""Brain CT classification: one experiment beside those of the folds, with a ledger of its own."""
+
 Learner = tuple[str, str, str]
 
 
@@ -33,8 +36,8 @@ def find(subject: Subject, layout: Layout) -> set[Learner]:
     Trainings keep a list of their patients. One of an older version has none: then whoever it predicted was
     not in it, nor was a patient of the test set or of a later date; of everybody else it may have learned.
     """
-    found: set[Learner] = set()
-    placed = _placed(subject, layout)
+    found = _in_brain(subject, layout)
+    placed = _placed(subject, layout.splits)
     if placed is not None and placed["split"] == "test":
         return found
     records = [*(layout.root / "models").glob(f"*/*/{TRAINING_NAME}")]
@@ -45,10 +48,29 @@ def find(subject: Subject, layout: Layout) -> set[Learner]:
     return found
 
 
-def _placed(subject: Subject, layout: Layout) -> dict[str, Any] | None:
-    if not layout.splits.exists():
+def _in_brain(subject: Subject, layout: Layout) -> set[Learner]:
+    """Return the trainings of brain CT: all but the fold that validated the person, and the final one."""
+    placed = _placed(subject, brain_ledger(layout))
+    if placed is None or placed["split"] == "test":
+        return set()
+    trained = {path.parent.name for path in (layout.brain / "models").glob("*/*/*.safetensors")}
+    trained |= {"final"} & {path.name for path in layout.brain.iterdir()}
+    return {(BRAIN, name, LEARNED) for name in trained - {str(placed["fold"])}}
+
+
+def brain_ledger(layout: Layout) -> Path:
+    """Return the split ledger of brain CT."""
+    return layout.brain / "splits.parquet"
+
+
+def _home(layout: Layout, experiment: str) -> Path:
+    return layout.brain if experiment == BRAIN else layout.experiment(experiment)
+
+
+def _placed(subject: Subject, ledger: Path) -> dict[str, Any] | None:
+    if not ledger.exists():
         return None
-    rows = pl.read_parquet(layout.splits).filter(pl.col("patient_id").is_in(list(subject.pseudonyms)))
+    rows = pl.read_parquet(ledger).filter(pl.col("patient_id").is_in(list(subject.pseudonyms)))
     return rows.row(0, named=True) if rows.height else None
 
 
@@ -79,7 +101,7 @@ def mark(subject: Subject, layout: Layout, stone: str, tracking_uri: str, now: d
     lines = []
     for experiment in sorted({name for name, _, _ in subject.learners}):
         folds = {fold: how for name, fold, how in subject.learners if name == experiment}
-        record = layout.experiment(experiment) / RECORD_NAME
+        record = _home(layout, experiment) / RECORD_NAME
         content = files.read_json(record) if record.exists() else {}
         content.setdefault(stone, {"trainings": folds, "withdrawn_at": now.isoformat(timespec="seconds")})
         files.write_json(record, content)
@@ -94,7 +116,7 @@ def mark(subject: Subject, layout: Layout, stone: str, tracking_uri: str, now: d
 
 
 def _note_in_cards(layout: Layout, experiment: str, people: int) -> int:
-    own = layout.final_model(experiment) / CARD_NAME
+    own = _home(layout, experiment) / "final" / CARD_NAME
     if not own.exists():
         return 0
     before = own.read_text(encoding="utf-8").split(HEADING)[0].rstrip()
@@ -124,21 +146,21 @@ def _tell_tracking(layout: Layout, experiment: str, folds: list[str], people: in
     """Set tags on runs and registered versions; return how many. A server that does not answer is told of."""
     from ct_assets.learning import state, tracking
 
+    home = _home(layout, experiment)
     runs = [
         known.mlflow_run_id
         for fold in folds
-        if (known := state.read(layout.fold_model(experiment, fold))) is not None and known.mlflow_run_id
+        if (known := state.read(home / fold)) is not None and known.mlflow_run_id
     ]
-    parent = layout.experiment(experiment) / "tracking_parent.json"
-    if parent.exists():
-        runs.append(files.read_json(parent)["run_id"])
-    if not runs and not (layout.experiment(experiment) / "registered.json").exists():
+    runs += [files.read_json(parent)["run_id"] for parent in sorted(home.rglob("tracking_parent.json"))]
+    registered = sorted(home.rglob("registered.json"))
+    if not runs and not registered:
         return 0
     try:
         client = tracking.client(uri)
         for run in runs:
             client.set_tag(run, TAG, str(people))
-        return len(runs) + _tell_registry(client, layout, experiment, people)
+        return len(runs) + sum(_tell_registry(client, home, record, people) for record in registered)
     except Exception as error:
         progress.say(
             f"tracking server: {type(error).__name__}; tags of {experiment} are not set. Run the withdrawal again "
@@ -147,14 +169,9 @@ def _tell_tracking(layout: Layout, experiment: str, folds: list[str], people: in
         return 0
 
 
-def _tell_registry(client: Any, layout: Layout, experiment: str, people: int) -> int:
-    record = layout.experiment(experiment) / "registered.json"
-    if not record.exists():
-        return 0
+def _tell_registry(client: Any, home: Path, record: Path, people: int) -> int:
     known = files.read_json(record)
-    digests = {
-        files.read_json(path)["digest"] for path in layout.experiment(experiment).glob("*/bundle.json")
-    }
+    digests = {files.read_json(path)["digest"] for path in home.glob("*/bundle.json")}
     count = 0
     for version in client.search_model_versions(f"name='{known['name']}'"):
         if version.tags.get("bundle_digest") in digests or str(version.version) == str(known["version"]):

@@ -74,6 +74,7 @@ def product_folders(layout: Layout) -> tuple[Path, ...]:
         root / "final",
         root / "derived",
         root / "models",
+        layout.brain,
         layout.reports,
         layout.dagster_home,
         layout.mlflow,

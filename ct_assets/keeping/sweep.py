@@ -24,6 +24,7 @@ from ct_assets.imaging.store import Store
 from ct_assets.keeping import databases, ephemeral, formats, pages
 from ct_assets.keeping.deliveries import delivery_of
 from ct_assets.keeping.finder import Finder
+from ct_assets.keeping.learners import brain_ledger
 from ct_assets.keeping.person import Subject, spellings_of_numbers
 from ct_assets.layout import MARKER_NAME, Layout
 from ct_assets.tables.cohort import CaseNumbers, SplitLedger
@@ -49,10 +50,11 @@ def entomb(subject: Subject, layout: Layout, key: SecretKey) -> None:
     """Turn the person's rows of the ledgers into tombstones, so that nobody else moves or is renumbered."""
     for patient in sorted(subject.pseudonyms):
         stone = tombstone(key, patient)
-        if layout.splits.exists():
-            ledger = tables.read_table(layout.splits, SplitLedger)
-            if patient in set(ledger["patient_id"]):
-                tables.write_table(layout.splits, splits.withdraw(ledger, patient, stone), SplitLedger)
+        for path in (layout.splits, brain_ledger(layout)):
+            if path.exists():
+                ledger = tables.read_table(path, SplitLedger)
+                if patient in set(ledger["patient_id"]):
+                    tables.write_table(path, splits.withdraw(ledger, patient, stone), SplitLedger)
         if layout.case_numbers.exists():
             numbers = tables.read_table(layout.case_numbers, CaseNumbers)
             if patient in set(numbers["patient_id"]):
@@ -68,7 +70,9 @@ def sweep(subject: Subject, layout: Layout) -> Swept:
         if folder.name in subject.pseudonyms:
             shutil.rmtree(folder)
             swept.folders += 1
-    tombs = {layout.splits, layout.case_numbers}
+    tombs = {layout.splits, layout.case_numbers, brain_ledger(layout)}
+    if _is_in_table(layout.brain / "features.parquet", finder):
+        files.remove_tree(layout.brain / "prepared")  # ephemeral, and named by content alone
     for path in sorted(_products(layout)):
         if not path.exists():
             continue  # went with its folder
@@ -80,6 +84,10 @@ def sweep(subject: Subject, layout: Layout) -> Swept:
     for batch in sorted(subject.batches):
         _recount(layout, batch)
     return swept
+
+
+def _is_in_table(path: Path, finder: Finder) -> bool:
+    return path.exists() and finder.has_key(pl.read_parquet(path).write_ndjson().encode())
 
 
 def _products(layout: Layout) -> Iterator[Path]:

@@ -171,6 +171,12 @@ def _products(small: Small) -> None:
     files.write_json(
         layout.root / "derived/home/derived.json", {"name": "home", "patient_ids": sorted(people)}
     )
+    brain = layout.brain
+    tables.write_table(brain / "splits.parquet", ledger, SplitLedger)
+    pl.DataFrame(rows).write_parquet(brain / "features.parquet")
+    for path in ("models/c/0/best.safetensors", "models/c/1/best.safetensors", "prepared/0a.npy"):
+        files.write_bytes(brain / path, b"numbers")
+    files.write_text(brain / "final/card.md", "# Another model\n")
     layout.mlflow.mkdir()
     database = sqlite3.connect(layout.mlflow / "mlflow.db")
     database.execute("pragma journal_mode = wal")

@@ -347,7 +347,22 @@ def contents(root) -> dict[str, bytes]:
 class TestModels:
     def test_who_learned_from_her_is_known_from_the_list_beside_the_training(self, original):
         found = withdraw.look(HERS, original.layout, KEY, workers=1)
-        assert found.subject.learners == {("e", "1", learners.LEARNED)}
+        assert {one for one in found.subject.learners if one[0] == "e"} == {("e", "1", learners.LEARNED)}
+
+    def test_of_brain_ct_all_but_the_fold_that_validated_her_learned(self, original):
+        ledger = read_table(original.layout.brain / "splits.parquet", SplitLedger)
+        [fold] = ledger.filter(pl.col("patient_id") == original.pseudonym_of(HERS))["fold"]
+        found = withdraw.look(HERS, original.layout, KEY, workers=1)
+        learned = {name for experiment, name, _ in found.subject.learners if experiment == "brain"}
+        assert learned == {"0", "1", "final"} - {str(fold)}
+
+    def test_of_brain_ct_are_marked_and_their_ledger_has_the_tombstone(self, original, left):
+        brain = left[0].layout.brain
+        ledger = read_table(brain / "splits.parquet", SplitLedger)
+        assert withdrawn.tombstone(KEY, original.pseudonym_of(HERS)) in ledger["patient_id"].to_list()
+        assert learners.HEADING in (brain / "final/card.md").read_text()
+        assert not (brain / "prepared").exists()
+        assert pl.read_parquet(brain / "features.parquet").height == 2
 
     def test_bear_a_mark_on_record_and_card(self, left):
         folder = left[0].layout.experiment("e")
