@@ -116,18 +116,18 @@ Why = Annotated[str, typer.Option(help="Why, in a few words without any identifi
 def quarantine_list(output: HeldIn = None, config: Config = None) -> None:
     """List what is held back, with its reasons and what was decided."""
     from ct_assets.deid import review
-    from ct_assets.settings import load_settings
 
-    print("\n".join(review.listing(load_settings(config), output)))
+    with _platform(config, "quarantine/*", "audits/*") as settings:
+        print("\n".join(review.listing(settings, output)))
 
 
 @quarantine.command("show")
 def quarantine_show(name: HeldName, output: HeldIn = None, config: Config = None) -> None:
     """Tell why an object is held, and put its pictures where only you can look at them."""
     from ct_assets.deid import review
-    from ct_assets.settings import load_settings
 
-    print("\n".join(review.show(review.find(review.places(load_settings(config), output), name))))
+    with _platform(config, "quarantine/*", "audits/*") as settings:
+        print("\n".join(review.show(review.find(review.places(settings, output), name))))
 
 
 @quarantine.command("release")
@@ -136,9 +136,9 @@ def quarantine_release(
 ) -> None:
     """Release an object that you have looked at; it goes through engine and leak scan with the next run."""
     from ct_assets.deid import review
-    from ct_assets.settings import load_settings
 
-    print(review.decide_by_name(load_settings(config), output, name, "release", who=who, why=why))
+    with _platform(config, "quarantine/*", "audits/*") as settings:
+        print(review.decide_by_name(settings, output, name, "release", who=who, why=why))
 
 
 @quarantine.command("reject")
@@ -147,9 +147,9 @@ def quarantine_reject(
 ) -> None:
     """Reject an object that you have looked at; with the next run it leaves the quarantine."""
     from ct_assets.deid import review
-    from ct_assets.settings import load_settings
 
-    print(review.decide_by_name(load_settings(config), output, name, "reject", who=who, why=why))
+    with _platform(config, "quarantine/*", "audits/*") as settings:
+        print(review.decide_by_name(settings, output, name, "reject", who=who, why=why))
 
 
 @app.command()
@@ -346,14 +346,18 @@ def predict(
     from ct_assets.parallel import default_workers
     from ct_assets.progress import Timings, say
     from ct_assets.settings import load_settings
+    from ct_assets.storage import needs, session
     from ct_assets.systems import predict as run_predict
 
+    settings = load_settings(config)
+    if model.startswith("models:/"):
+        session.fetch(settings, *needs.DATABASES)
     timings = Timings()
     lines = run_predict(
         model,
         dicom_or_nifti,
         output_dir,
-        settings=load_settings(config),
+        settings=settings,
         workers=workers or default_workers(),
         timings=timings,
     )
@@ -499,11 +503,12 @@ def service(
 ) -> None:
     """Run one process of a service: code server, daemon, or a webserver to operate with or only to view."""
     from ct_assets.defs.service import ROLES, run_role
-    from ct_assets.settings import load_settings
+    from ct_assets.storage import needs
 
     if role not in ROLES:
         raise UsageError(f"{role}: the roles are {', '.join(ROLES)}")
-    run_role(load_settings(config), config, role, host=host, port=port, without_login=without_login)
+    with _platform(config, *needs.ALWAYS, *needs.DATABASES, publish=False) as settings:
+        run_role(settings, config, role, host=host, port=port, without_login=without_login)
 
 
 @app.command()

@@ -24,6 +24,13 @@ def working_copy(settings: Settings, patience_seconds: float | None = None) -> W
     return WorkingCopy(settings.layout, Store(storage), left_out=settings.deid.key_file)
 
 
+def fetch(settings: Settings, *needed: str) -> None:
+    """Bring what matches `needed` into line with the store."""
+    copy = working_copy(settings)
+    if copy is not None:
+        copy.pull(needed)
+
+
 @contextmanager
 def opened(
     settings: Settings, needed: tuple[str, ...] = needs.ALWAYS + needs.DATABASES, *, publish: bool = True
