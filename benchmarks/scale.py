@@ -125,7 +125,8 @@ def index_of(batch: str, patients: pl.DataFrame) -> pl.DataFrame:
         pl.lit(batch), "patient_id", "study_instance_uid", "series_instance_uid", "sop_instance_uid",
         separator="/",
     )  # fmt: skip
-    return pl.concat([_typed(part.with_columns(path=path + ".dcm")) for part in (ct, localizer, seg)])
+    parts = [_typed(part.with_columns(path=path + ".dcm")) for part in (ct, localizer, seg)]
+    return pl.concat(parts).sort("path")
 
 
 def _uid(tail: str | pl.Expr) -> pl.Expr:
