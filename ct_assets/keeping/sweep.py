@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
+import polars as pl
 
 from ct_assets import files, tables
 from ct_assets.cohort import case_numbers, splits
