@@ -3,7 +3,7 @@
 REASONS: tuple[tuple[str, str, str], ...] = (
     (
         "unsupported_format",
-        "The path is neither a NIfTI file, a DICOM file nor a folder of DICOM files.",
+        "The path is neither a folder of DICOM files, a DICOM file nor an image of a format that is read here.",
         "Give .nii, .nii.gz, .dcm or a folder.",
     ),
     (
