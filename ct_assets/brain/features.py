@@ -26,6 +26,8 @@ _EMPTY: dict[str, Any] = dict.fromkeys(tables.dtypes(BrainFeatures))
 KEY_COLUMNS = ("id", "path", "label", "group_id")
 """Columns without which a slice can be neither read nor split."""
 COPIED = "slice_copied"
+FEW_SLICES = 400
+"""Fewer are read in this process: starting workers would take longer."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def features(
     read = partial(_row, root=root, skull_percentile=skull_percentile)
     with progress.track("slices", len(items)) as advance:
         for row in parallel.map_ordered(
-            read, items, workers=min(workers, len(items)), preload=("ct_assets.brain.features",)
+            read, items, workers=worth_it(len(items), workers), preload=("ct_assets.brain.features",)
         ):
             rows.append(row)
             advance(1)
@@ -66,6 +68,11 @@ def features(
         for key in ("patient_key", "study_key"):
             row.pop(key)
     return tables.frame(rows, BrainFeatures).sort("id")
+
+
+def worth_it(count: int, workers: int) -> int:
+    """Return how many processes so many slices are worth."""
+    return workers if count > FEW_SLICES else 1
 
 
 def folder_items(labels: dict[str, int]) -> list[Item]:

@@ -16,6 +16,7 @@ import polars as pl
 
 from ct_assets import files, parallel, progress
 from ct_assets.brain import preprocess, slices
+from ct_assets.brain.features import worth_it
 from ct_assets.errors import UsageError
 from ct_assets.imaging.windows import dequantise, quantise
 from ct_assets.settings.brain import BrainConfig
@@ -82,7 +83,7 @@ def _fill(
         store = np.lib.format.open_memmap(partial_path, mode="w+", dtype=np.uint8, shape=shape)
         one = partial(_prepare_one, config=config, size=shape[-1])
         done = parallel.map_ordered(
-            one, jobs, workers=min(workers, len(jobs)), preload=("ct_assets.brain.images",)
+            one, jobs, workers=worth_it(len(jobs), workers), preload=("ct_assets.brain.images",)
         )
         for row, image in enumerate(done):
             store[row] = image

@@ -33,6 +33,8 @@ HEAD, FINE_TUNING = "head", "finetune"
 RESULT_NAME = "result.json"
 WEIGHTS_NAME = checkpoints.WEIGHTS_NAME
 HEAD_PARTS = ("fc",)
+FEW_SLICES = 1500
+"""Fewer are loaded in this process: starting loader processes for each stage of each fold would take longer."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,9 @@ def _train(
             files.write_json(folder / "pretrained.json", vars(weights))
             tracker.tags({"pretrained_sha256": weights.sha256})
         cuda = torch.cuda.is_available()
+        loaders = workers if training.height >= FEW_SLICES else 0
         best: tuple[float, str] | None = None
-        for stage, stage_config in stage_configs(config, seed=seed, workers=workers, cuda=cuda).items():
+        for stage, stage_config in stage_configs(config, seed=seed, workers=loaders, cuda=cuda).items():
             # A killed training's second stage begins where its first one ended, as if it had gone on.
             fitted = _fit(stage, stage_config, config, network, prepared, training, validation, folder, identity,
                           batch_size, tracker)  # fmt: skip

@@ -64,7 +64,8 @@ class TestManySlices:
         assert table["ok"].to_list() == [1, 0, 0, 1]
 
     @pytest.mark.slow
-    def test_results_do_not_depend_on_the_number_of_workers(self, tmp_path):
+    def test_results_do_not_depend_on_the_number_of_workers(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(features, "FEW_SLICES", 0)
         root = data_set(tmp_path, patients=4)
         assert table_of(root, workers=1).equals(table_of(root, workers=2))
 

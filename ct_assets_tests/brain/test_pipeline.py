@@ -183,6 +183,8 @@ class TestBundle:
             )  # fmt: skip
             assert {line["status"] for line in lines} == {"refused"}
             assert any(expected in line["reasons"] for line in lines)
+            tilted = [line["warnings"] for line in lines if line["series"] == "CT_pitch"]
+            assert all(told == ["slice_oblique"] for told in tilted)
 
     def test_a_changed_bundle_is_refused(self, finished, tmp_path):
         import shutil
