@@ -177,7 +177,8 @@ def settle(
             except UsageError as error:
                 progress.say(f"a folder of the inbox waits: {error}")
             continue
-        moving[mark] = [*state, before[3] if same else now]
+        # A clock that was set back must not make a folder wait until the old time comes round again.
+        moving[mark] = [*state, min(before[3], now) if same else now]
     return moving
 
 
@@ -254,6 +255,12 @@ def registered_batches(layout: Layout) -> list[RegisteredBatch]:
         elif (gone := retired.read(folder)) is not None:
             registered.append(RegisteredBatch(folder.name, gone.marker_digest, gone.files, gone.bytes))
     return registered
+
+
+def registered_names(layout: Layout) -> list[str]:
+    """Return the names of the registered batches; not even their markers are read."""
+    folders = layout.raw.iterdir() if layout.raw.is_dir() else iter(())
+    return sorted(folder.name for folder in folders if _is_name(folder.name))
 
 
 def marker_digest(layout: Layout, batch: str) -> str | None:

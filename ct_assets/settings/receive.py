@@ -39,7 +39,7 @@ class ReceiveSettings(Section):
     """Objects are refused (out of resources) before the disk has less than this free."""
     associations: int = Field(default=20, ge=1, le=200)
     """So many senders at a time; further ones are rejected until one has ended."""
-    silence_seconds: int = Field(default=60, ge=1)
+    silence_seconds: int = Field(default=300, ge=1)
     """An association on which nothing moves for so long is aborted."""
 
     @field_validator("ae_title")

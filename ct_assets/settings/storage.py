@@ -22,6 +22,9 @@ class StorageSettings(Section):
     """`az://container/folder` or `s3://bucket/folder`; as a rule written as `data_root`."""
     work_root: Path = Path("../data/work")
     """The working copy: an ordinary data root on this machine, brought into line with the store."""
+    restricted: bool = True
+    """False on a machine that must not see identities: inbox, originals, quarantine and crosswalk are then
+    neither listed nor fetched nor published there, and it needs no access to `restricted/` in the store."""
     patience_seconds: float = Field(default=120, ge=0)
     """A store that does not answer is asked again, ever more slowly, for so long."""
     connections: int = Field(default=8, ge=1, le=64)

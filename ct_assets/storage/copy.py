@@ -56,7 +56,7 @@ class WorkingCopy:
 
     def __init__(self, layout: Layout, store: Store, *, left_out: Path | None = None) -> None:
         self.layout, self.store, self._left_out = layout, store, left_out
-        self.folder = layout.root / STATE_FOLDER
+        self.folder = layout.storage_state
 
     def pull(self, needed: tuple[str, ...] = EVERYTHING) -> int:
         """Bring the files that match `needed` into line with the store; return how many were fetched.
@@ -130,6 +130,8 @@ class WorkingCopy:
 
     def sweep(self, older_than_hours: float) -> tuple[int, int]:
         """Remove from the store what the newest generation does not name; return objects and bytes."""
+        if not self.store.settings.restricted:
+            raise UsageError("storage.restricted: a machine that sees a part alone must not sweep the whole")
         self.store.forget_older(1)
         newest = self.store.newest()
         listing = self._listing(newest)
@@ -206,6 +208,8 @@ class WorkingCopy:
         with self._scratch() as scratch:
             for number, (name, path, found) in enumerate(tree.walk(self.layout, left_out=self._left_out)):
                 seen.add(name)
+                if self._is_closed(name):
+                    continue
                 state = tree.state_of(path, found)
                 had = known.get(name)
                 if skipped.match(name) or (had is not None and had.state == state):
@@ -265,6 +269,8 @@ class WorkingCopy:
         """Return every file of a generation; lists that did not change are read from this machine."""
         listing: Listing = {}
         for name, area in generation.areas.items():
+            if self._is_closed(name):
+                continue
             cached = self.folder / "lists" / area.sha256
             try:
                 content = cached.read_bytes()
@@ -278,6 +284,10 @@ class WorkingCopy:
             if cached.name not in current and not cached.name.startswith("."):
                 cached.unlink(missing_ok=True)
         return listing
+
+    def _is_closed(self, name_or_area: str) -> bool:
+        """Tell whether this machine must not see a file or area."""
+        return is_restricted(name_or_area) and not self.store.settings.restricted
 
     def _cache_list(self, digest: str, content: bytes) -> None:
         files.write_bytes(self.folder / "lists" / digest, content, mode=0o600)

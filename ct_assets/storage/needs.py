@@ -5,12 +5,9 @@ slow at first and never wrong. Paths are shell patterns on written names; `*` al
 """
 
 ALWAYS = (
-    "audits/deid/*",
-    "audits/metadata/*",
-    "audits/ct_prepro/*",
-    "audits/intake/*",
-    "audits/withdrawals/*",
-    "audits/uid/key_record.json",
+    "platform.json",
+    "audits/[!u]*",
+    "audits/uid/*.json",
     "cohort/*",
     "folds/*/plan.json",
     "folds/*/*.parquet",
@@ -27,6 +24,7 @@ ALWAYS = (
 DATABASES = (".dagster/*", "mlflow/*")
 
 DELIVERIES = (
+    "platform.json",
     "inbox/*/.complete",
     "raw/dicom_input/*/.complete",
     "raw/superseded/*/.complete",

@@ -362,6 +362,21 @@ class TestRefusedObjects:
         wait_for(lambda: delivered(layout))
         assert [len(files) for files in delivered(layout).values()] == [2]
 
+    def test_a_hand_over_that_fails_is_tried_again(self, start, layout, monkeypatch):
+        from ct_assets.intake.markers import Marker
+
+        write, failures = Marker.write, iter([True, True, False])
+
+        def full_twice(marker, folder):
+            if next(failures, False):
+                raise OSError(28, "No space left on device")
+            write(marker, folder)
+
+        monkeypatch.setattr(Marker, "write", full_twice)
+        send(start().port, [ct(1)])
+        wait_for(lambda: delivered(layout))
+        assert [len(files) for files in delivered(layout).values()] == [1]
+
     def test_an_object_of_no_study_is_not_understood(self, start, layout):
         nobody = ct(1)
         del nobody.StudyInstanceUID

@@ -150,6 +150,39 @@ class TestWhatStaysHere:
             assert "MUSTERFRAU" not in name
 
 
+class TestAMachineThatMustNotSeeIdentities:
+    """It is given no access to `restricted/` in the store: here that folder is taken away."""
+
+    @pytest.fixture
+    def blind(self, two, tmp_path):
+        one, other = two
+        write(one, "raw/dicom_input/b1/MUSTERFRAU/CT1", "original")
+        write(one, "cohort/splits.parquet", "splits")
+        one.publish()
+        (tmp_path / "store/restricted").rename(tmp_path / "locked")
+        other.store.settings = other.store.settings.model_copy(update={"restricted": False})
+        return other
+
+    def test_fetches_the_rest(self, blind):
+        blind.pull()
+        assert content(blind) == {"cohort/splits.parquet": b"splits"}
+
+    def test_publishes_and_takes_nothing_away(self, two, blind, tmp_path):
+        one, _ = two
+        blind.pull()
+        write(blind, "models/lung/0/model.pt", "weights")
+        write(blind, "inbox/b2/.complete", "{}")
+        blind.publish()
+        (tmp_path / "locked").rename(tmp_path / "store/restricted")
+        third = machine(tmp_path / "three", tmp_path / "store")
+        third.pull()
+        assert content(third) == content(one) | {"models/lung/0/model.pt": b"weights"}
+
+    def test_must_not_sweep(self, blind):
+        with pytest.raises(UsageError, match="must not sweep"):
+            blind.sweep(older_than_hours=0)
+
+
 class TestOnlyWhatIsNeeded:
     def test_is_fetched(self, two):
         one, other = two

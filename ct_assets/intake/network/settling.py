@@ -80,12 +80,12 @@ class Settler:
         return found
 
     def resume(self) -> list[str]:
-        """Finish what a killed receiver was handing over; return the batches."""
+        """Finish what was being handed over when a receiver was killed or its disk was full; return the batches."""
         return [self._finish(folder.name) for folder in sorted(self.spool.handing_over.iterdir())]
 
     def settle(self) -> list[str]:
         """Hand over every study that is whole, and what is whole of those reported; return the batches."""
-        made = []
+        made = self.resume()
         for study in list(self.spool.studies):
             with self.spool.lock:
                 self._decide(study)
