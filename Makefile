@@ -18,7 +18,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# What a service needs beside: Postgres, Ray, Kubernetes, object storage, the DICOM receiver.
+# What a service needs beside: Postgres, Ray, Kubernetes, object storage.
 install-services: $(VENV)/.installed-services
 
 $(VENV)/.installed-services: $(STAMP) services.lock

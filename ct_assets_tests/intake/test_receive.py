@@ -5,9 +5,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("pynetdicom", reason="the extra `receive` is not installed")
-
 from pydicom import dcmread
 from pydicom.uid import ImplicitVRLittleEndian
 

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-pytest.importorskip("pynetdicom", reason="the extra `receive` is not installed")
-
 from ct_assets.intake.network import settling
 from ct_assets.layout import Layout
 from ct_assets_tests.intake.senders import SENDER, delivered, has_dcmtk, storescu, wait_for, write_series

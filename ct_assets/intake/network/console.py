@@ -22,10 +22,8 @@ STORE_PATIENCE_S = 5.0
 
 def receive(settings: Settings, *, public: bool) -> None:
     """Run the receiver until it is stopped. Raises `UsageError` as `receiver.receive` does."""
-    try:
-        from ct_assets.intake.network import receiver
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is not installed: pip install 'ct-assets[receive]'") from None
+    from ct_assets.intake.network import receiver
+
     copy = session.working_copy(settings, patience_seconds=STORE_PATIENCE_S)
     if copy is not None:
         copy.pull(needs.DELIVERIES)
