@@ -252,3 +252,54 @@ def test_from_training_to_the_test_report_and_a_forced_second_reading(tmp_path):
     assert forced.figures["is_forced"]
     assert "This reading was forced" in forced.page.read_text()
     assert [reading.forced for reading in readings(cohort.layout)] == [False, True]
+
+
+@pytest.mark.slow
+def test_an_experiment_on_a_smaller_set_is_judged_under_its_own_plans(tmp_path):
+    """The full set has other plans, of the same folds; they must not be taken for those of the smaller set."""
+    from ct_assets import tables
+    from ct_assets.learning import derived, final_model, final_sets
+    from ct_assets.learning.plan import FINAL, Plan
+    from ct_assets.learning.predict_fold import predict as predict_fold
+    from ct_assets.learning.train import train_fold
+    from ct_assets.settings.folds import DerivedSettings
+    from ct_assets.tables.folds import FoldVolumes
+
+    cohort = tiny.make(tmp_path)
+    layout, manifest = cohort.layout, cohort.manifest
+    chosen = DerivedSettings(patients=6, spacing=(5.0, 5.0, 5.0), crop="none", patch_size=(16, 16, 16))
+    derived.build(
+        "home", chosen, manifest, layout.root, layout.derived("home"), layout.store, 1,
+        plan_settings=tiny.PLAN,
+    )  # fmt: skip
+    drawn = pl.read_parquet(layout.derived("home") / "manifest.parquet")["case_id"].to_list()
+    part = manifest.filter(pl.col("case_id").is_in(drawn) | (pl.col("split") == "test"))
+    single = CONFIG.model_copy(
+        update={
+            "derived_set": "home",
+            "final": CONFIG.final.model_copy(update={"kind": "single", "registered_name": "home"}),
+        }
+    )
+    judged = cohort.judged("home") | {"manifest": part}
+    for fold in sorted({str(fold) for fold in part["fold"].drop_nulls()}):
+        place = derived.source(layout.root, fold, "home")
+        data = {
+            "plan": Plan.load(place.plan),
+            "volumes": tables.read_table(place.volumes, FoldVolumes),
+            "manifest": part,
+        }
+        train_fold(single, **cohort.arguments(fold, "home") | data, store_dir=place.store)
+        predict_fold(single, **cohort.predicted(fold, "home") | data)
+    evaluate.cv_report(single, **judged)
+    ensemble = single.model_copy(update={"final": CONFIG.final})
+    for config in (ensemble, single):
+        if config is single:
+            plan = Plan.load(derived.source(layout.root, FINAL, "home").plan)
+            folder = derived.final_dirs(layout.root, "home")[0]
+            final_sets.build_train(part, plan, layout.root, folder, layout.store, 1)
+            assert not layout.final_train.exists()
+        made = final_model.build(config, **judged, tracking_uri=tiny.tracking_uri())
+        assert {Plan.load(made.folder / member.plan).target_spacing_mm for member in made.bundle.members} == {
+            (5.0, 5.0, 5.0)
+        }
+    assert evaluate.test_report(single, **judged).figures["patients"] == 2

@@ -2,6 +2,7 @@
 
 import polars as pl
 import pytest
+from filelock import FileLock
 
 from ct_assets.errors import UsageError
 from ct_assets.learning import checkpoints, control
@@ -109,3 +110,15 @@ def test_two_processes_train_one_model_together(cohort):
     assert result.status == "finished"
     assert 0 <= result.metrics["dice"] <= 1
     assert len(checkpoints.load(result.last)["random"]) == 2
+
+
+def test_a_fold_that_another_process_trains_is_refused_by_name(cohort):
+    arguments = cohort.arguments(experiment="held")
+    folder = cohort.layout.fold_model("held", "0")
+    folder.mkdir(parents=True)
+    with (
+        FileLock(str(folder / ".training.lock")),
+        pytest.raises(UsageError, match=r"training_under_way: held, fold 0.*--pause"),
+    ):
+        train_fold(CONFIG, **arguments)
+    assert train_fold(CONFIG, **arguments).status == "finished"
