@@ -72,7 +72,8 @@ def promote(
     try:
         chosen = version or str(client.get_model_version_by_alias(registered_name, CANDIDATE).version)
         client.set_registered_model_alias(registered_name, alias, chosen)
-    except MlflowException:
+    except MlflowException as error:
+        _refuse_away(error, tracking_uri)
         what = f"version {version}" if version else f"alias {CANDIDATE}"
         raise UsageError(f"{registered_name}: no registered model of that name with {what}") from None
     return chosen
@@ -90,7 +91,8 @@ def fetch(name: str, tracking_uri: str, folder: Path) -> Path:
     try:
         with _current(tracking_uri):
             fetched = download_artifacts(name, dst_path=str(folder))
-    except MlflowException:
+    except MlflowException as error:
+        _refuse_away(error, tracking_uri)
         raise UsageError(f"{name}: not in the register at {_shown(tracking_uri)}") from None
     found = sorted(Path(fetched).rglob(BUNDLE_NAME))
     if not found:
@@ -162,6 +164,14 @@ def _current(uri: str) -> Iterator[None]:
     finally:
         mlflow.set_tracking_uri(before[0])
         mlflow.set_registry_uri(before[1])
+
+
+def _refuse_away(error: Exception, tracking_uri: str) -> None:
+    """Raise `UsageError` where the server did not answer: that says nothing about what it knows."""
+    if "API request to" in str(error) and "failed with exception" in str(error):
+        raise UsageError(
+            f"the tracking server {_shown(tracking_uri)} does not answer; try again later"
+        ) from None
 
 
 def _shown(uri: str) -> str:
