@@ -102,7 +102,7 @@ def _refuse(one: Planned, profile: DeidProfile, key: SecretKey) -> None:
         return
     facts = one.facts
     reasons = []
-    if any(is_own(key, uid) for uid in (facts.sop_instance, facts.series, facts.study)):
+    if any(is_own(key, uid) for uid in (facts.sop_instance, facts.series, facts.study, facts.mark)):
         reasons.append("own_output")
     if not one.patient:
         reasons.append("missing_patient_id")

@@ -27,6 +27,7 @@ BEGINNING_BYTES = 1 << 16
 """What is read of a file at first: nearly every header ends before."""
 SOP_CLASS, SOP_INSTANCE, STUDY, SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 FRAME_OF_REFERENCE, ISSUER, BIRTH_DATE, CHARACTER_SET = 0x00200052, 0x00100021, 0x00100030, 0x00080005
+DEIDENTIFICATION_METHOD = 0x00120063
 
 _NOT_IDENTIFYING = frozenset(
     tag_for_keyword(keyword)
@@ -88,6 +89,8 @@ class FileFacts:
     patient_id: str = ""
     issuer: str = ""
     modality: str = ""
+    mark: str = ""
+    """The last value of DeidentificationMethod: under Retain UIDs our own output has its keyed proof there."""
 
 
 @dataclass
@@ -168,6 +171,7 @@ def _take(source: Source, facts: FileFacts, into: Gathered) -> None:
     facts.patient_id, facts.issuer, facts.modality = (
         _text(own, tag, encodings) for tag in (PATIENT_ID, ISSUER, 0x00080060)
     )
+    facts.mark = _text(own, DEIDENTIFICATION_METHOD, encodings).rpartition("\\")[2].strip()[:64]
     person = (facts.patient_id, facts.issuer)
     _see(into.uids, facts.study, UidSeen("study", is_object=True))
     _see(into.uids, facts.series, UidSeen("series", facts.study, is_object=True))

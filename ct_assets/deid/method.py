@@ -45,22 +45,33 @@ def codes(profile: DeidProfile, *, is_redacted: bool = False) -> tuple[str, ...]
     return ("113100", *(code for code in sorted(in_force) if in_force[code]))
 
 
-def method_text(profile: DeidProfile, *, is_redacted: bool = False) -> str:
-    """Return DeidentificationMethod (0012,0063), LO of several values."""
+def method_text(profile: DeidProfile, *, is_redacted: bool = False, mark: str = "") -> str:
+    """Return DeidentificationMethod (0012,0063), LO of several values.
+
+    `mark` is a keyed UID that proves the object to be this project's where its own UIDs are retained and
+    prove nothing.
+    """
     edition = table.load().edition
-    return "\\".join((f"CT_ASSETS PS3.15 {edition}", *codes(profile, is_redacted=is_redacted)))
+    told = (f"CT_ASSETS PS3.15 {edition}", *codes(profile, is_redacted=is_redacted), mark)
+    return "\\".join(filter(None, told))
 
 
 def elements(
-    profile: DeidProfile, source: Source, *, is_redacted: bool, has_no_text: bool, may_show_a_face: bool
+    profile: DeidProfile,
+    source: Source,
+    *,
+    is_redacted: bool,
+    has_no_text: bool,
+    may_show_a_face: bool,
+    mark: str = "",
 ) -> dict[int, bytes]:
-    """Return the elements that state the de-identification, encoded, by tag.
+    """Return the elements that state the de-identification, encoded, by tag; `mark` as in `method_text`.
 
     BurnedInAnnotation (0028,0301) is NO only where the pixels were looked at and no text was found, whatever
     the input says; RecognizableVisualFeatures (0028,0302) is YES where a face may be seen.
     """
     longitudinal = {"modified": b"MODIFIED", "full": b"UNMODIFIED", "no": b"REMOVED"}
-    method = method_text(profile, is_redacted=is_redacted).encode()
+    method = method_text(profile, is_redacted=is_redacted, mark=mark).encode()
     stated = {
         0x00120062: dicomfile.encode(0x00120062, "CS", b"YES", source),
         0x00120063: dicomfile.encode(0x00120063, "LO", method, source),

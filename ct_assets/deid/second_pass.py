@@ -24,6 +24,7 @@ from ct_assets.deid.leak_scan import pixel_digest_of
 from ct_assets.deid.outcomes import Outcome, audit_line
 from ct_assets.deid.page import Cell, PageFacts
 from ct_assets.deid.pseudonyms import normalise_patient_id
+from ct_assets.deid.uids import new_uid
 from ct_assets.layout import DeidPaths
 from ct_assets.settings.deid import DeidProfile
 
@@ -175,6 +176,7 @@ def _release(worker: _Worker, content: bytes, outcome: Outcome, spent: Spent) ->
         is_redacted=is_redacted,
         has_no_text=outcome.verdict in ("clean", "redacted"),
         may_show_a_face="recognizable_face" in outcome.warnings,
+        mark=new_uid(worker.key, planned.facts.sop_instance) if worker.profile.retain_uids else "",
     )
     done = worker.engine.deidentify(source, planned.facts.sop_class, person, stated)
     spent.page.merge(PageFacts({planned.patient: _cell(worker, source, planned)}))

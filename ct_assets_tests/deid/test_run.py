@@ -429,3 +429,41 @@ class TestThePage:
         ):
             assert shown in page
         assert "Quenneville" not in page
+
+
+class TestRetainedUids:
+    """The option 113110 at the level of a batch."""
+
+    PROFILE = DeidProfile(retain_uids=True)
+
+    def test_every_uid_stays_and_the_objects_say_so(self, tmp_path):
+        paths = slices(tmp_path / "in")
+        made = run(tmp_path / "in", tmp_path / "out", self.PROFILE)
+        released = {path.stem: pydicom.dcmread(path) for path in made.paths.dicom.rglob("*.dcm")}
+        originals = [pydicom.dcmread(path) for path in paths]
+        assert set(released) == {one.SOPInstanceUID for one in originals}
+        for one in originals:
+            new = released[one.SOPInstanceUID]
+            for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+                assert new[keyword].value == one[keyword].value
+            assert new.file_meta.MediaStorageSOPInstanceUID == one.SOPInstanceUID
+            assert "113110" in {code.CodeValue for code in new.DeidentificationMethodCodeSequence}
+            assert new.PatientID != one.PatientID
+
+    def test_the_map_says_that_nothing_was_renamed(self, tmp_path):
+        slices(tmp_path / "in")
+        made = run(tmp_path / "in", tmp_path / "out", self.PROFILE)
+        uid_map = pl.read_parquet(made.paths.uid_map)
+        assert (uid_map["old_uid"] == uid_map["new_uid"]).all()
+        assert uid_map_faults(made.paths) == []
+
+    def test_our_own_output_is_known_all_the_same_and_never_shifted_twice(self, tmp_path):
+        slices(tmp_path / "in")
+        made = run(tmp_path / "in", tmp_path / "out", self.PROFILE)
+        again = run(made.paths.dicom, tmp_path / "again", self.PROFILE)
+        assert again.summary.released == 0
+        assert again.summary.reasons == {"own_output": 3}
+
+    def test_a_mark_under_another_key_is_no_proof(self, tmp_path):
+        slices(tmp_path / "in", DeidentificationMethod=["CT_ASSETS", "2.25.12345678901234567890"])
+        assert run(tmp_path / "in", tmp_path / "out", self.PROFILE).summary.released == 3
