@@ -15,6 +15,7 @@ import typer
 
 from ct_assets import cli_keeping
 from ct_assets.errors import SafetyError, UsageError
+from ct_assets.files import is_disk_full
 
 if TYPE_CHECKING:
     from ct_assets.settings import Settings
@@ -46,6 +47,10 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("CT_ASSETS_DEBUG"):
             raise
+        if is_disk_full(error):
+            _end(
+                2, "there is no room left on the disk; nothing half-written was kept: make room, run it again"
+            )
         # An exception's text may carry a value of a header or a path; its type and place never do.
         place = _innermost(error)
         _end(1, f"unexpected {type(error).__name__} at {place}; set CT_ASSETS_DEBUG=1 for the traceback")
@@ -218,9 +223,13 @@ def ingest(
     """Copy a delivered folder into the inbox as one batch, in one step, with its marker."""
     from ct_assets.deid.key import ENVIRONMENT_VARIABLE, SecretKey
     from ct_assets.intake.batches import ingest as ingest_drop
+    from ct_assets.keeping.schema import hold
+    from ct_assets.keeping.unfinished import refuse_unfinished
     from ct_assets.storage import needs
 
     with _platform(config, *needs.DELIVERIES) as settings:
+        hold(settings.layout)
+        refuse_unfinished(settings.layout)
         has_key = settings.deid.key_file is not None or ENVIRONMENT_VARIABLE in os.environ
         key = SecretKey.load(settings.deid.key_file) if has_key else None
         print(ingest_drop(drop_dir, settings.layout, key, name))

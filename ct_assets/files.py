@@ -3,6 +3,7 @@
 Belongs here: atomic writes, digests of files and of canonical JSON. Paths are made in `ct_assets.layout`.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -105,6 +106,18 @@ def require_space(folder: Path, needed_bytes: int, what: str) -> None:
             f"{what} needs {needed_bytes / 1e9:.2f} GB, and {folder} has {free / 1e9:.2f} GB free: "
             "make room (`ct-assets gc` frees resampled volumes) or move the data root"
         )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether an error, or what caused it, is that there was no room left to write."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if getattr(seen, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(
+            seen
+        ):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def sha256_file(path: Path) -> str:

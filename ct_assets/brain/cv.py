@@ -4,6 +4,7 @@ Belongs here: one fold, all folds, what comes of them. Does not: the training it
 threshold follows (`brain.thresholds`), the grid over configurations (`brain.grid`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def run_cv(
 
     Raises `UsageError` where a test slice is among them.
     """
+    require_both_labels(training)
     results = [
         run_fold(
             training, fold, config, options, prepared, folder / str(fold), tracked=tracked, threads=threads
@@ -104,11 +106,9 @@ def run_fold(
     """Train one fold and predict its validation slices. Raises `UsageError` where test slices are among them."""
     if "test" in training.columns and training["test"].any():
         raise UsageError("a test slice among the training slices: the test set is read once, at the end")
+    require_both_labels(training, [fold])
     held = training.filter(pl.col("fold") == fold).sort("id")
     rest = training.filter(pl.col("fold") != fold).sort("id")
-    for name, part in (("training", rest), ("validation", held)):
-        if part["label"].n_unique() < 2:
-            raise UsageError(f"fold {fold}: its {name} slices are all of one label; use fewer folds")
     outcome = train.train(
         config,
         prepared,
@@ -136,6 +136,17 @@ def run_fold(
     tables.write_table(folder / PREDICTIONS_NAME, predictions, BrainPredictions)
     files.write_json(folder / FOLD_NAME, {"fold": fold, "metric": result.metric, "auc_trn": result.auc_trn})
     return result
+
+
+def require_both_labels(training: pl.DataFrame, folds: Sequence[int] | None = None) -> None:
+    """Raise `UsageError` where a fold's training or validation slices are all of one label."""
+    for fold in train.folds_of(training) if folds is None else folds:
+        for name, part in (
+            ("training", training.filter(pl.col("fold") != fold)),
+            ("validation", training.filter(pl.col("fold") == fold)),
+        ):
+            if part["label"].n_unique() < 2:
+                raise UsageError(f"fold {fold}: its {name} slices are all of one label; use fewer folds")
 
 
 def read_fold(folder: Path) -> FoldResult:

@@ -53,12 +53,7 @@ def train_final(
 
     Raises `UsageError` where a part lacks a label.
     """
-    rest, held = splits.with_holdout(splits.training_part(placed), options.holdout_frac, options.seed)
-    for name, part in (("training", rest), ("holdout", held)):
-        if part["label"].n_unique() < 2:
-            raise UsageError(
-                f"final model: its {name} slices are all of one label; change --holdout-frac or add data"
-            )
+    rest, held = parts(placed, options)
     progress.say(f"final model: {rest.height} slices, {held.height} held out to end the training")
     outcome = train.train(
         config,
@@ -73,6 +68,17 @@ def train_final(
         threads=threads,
     )
     return FinalTraining(outcome, rest.height, held.height)
+
+
+def parts(placed: pl.DataFrame, options: RunOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the final model's training slices and its holdout. Raises `UsageError` where a part lacks a label."""
+    rest, held = splits.with_holdout(splits.training_part(placed), options.holdout_frac, options.seed)
+    for name, part in (("training", rest), ("holdout", held)):
+        if part["label"].n_unique() < 2:
+            raise UsageError(
+                f"final model: its {name} slices are all of one label; change --holdout-frac or add data"
+            )
+    return rest, held
 
 
 def score_test(placed: pl.DataFrame, config: BrainConfig, weights: Path, prepared: Prepared) -> pl.DataFrame:

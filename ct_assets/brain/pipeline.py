@@ -116,6 +116,9 @@ def run(job: Run, outputs: Path, timings: progress.Timings | None = None) -> Pat
     ledger.write_parquet(folder / "splits.parquet")
     _write_pictures(folder, table, checks, structure.json(), structure.ct_dir, config, options)
     training = splits.training_part(placed)
+    # What cannot be trained is told before anything is.
+    cv.require_both_labels(training)
+    final.parts(placed, options)
     tracked = None
     if job.tracking_uri is not None:
         tracked = train.Tracked(job.tracking_uri, "brain", "", work)

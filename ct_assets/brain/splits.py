@@ -12,6 +12,7 @@ from ct_assets import tables
 from ct_assets.cohort import splits as ledgers
 from ct_assets.cohort.splits_checks import leakage
 from ct_assets.errors import SafetyError, UsageError
+from ct_assets.files import digest_of
 from ct_assets.settings.brain import GroupBy, RunOptions
 from ct_assets.settings.folds import SplitSettings
 from ct_assets.tables.brain import BrainSplit
@@ -50,13 +51,20 @@ def redealt(training: pl.DataFrame, folds: int, seed: int) -> pl.DataFrame:
 
 
 def with_holdout(training: pl.DataFrame, share: float, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return what the final model trains on, and what only ends its training; no group is in both."""
+    """Return what the final model trains on, and what only ends its training; no group is in both.
+
+    Both hold both labels as long as there are two groups of each.
+    """
     settings = SplitSettings(
         folds=LEAST_FOLDS, test_share=share, salt=f"brain-holdout-{seed}", strata=("stage",)
     )
     dealt = ledgers.extend(None, _groups(training), settings, datetime.now(UTC))
-    held = dealt.filter(pl.col("split") == ledgers.TEST)["patient_id"].to_list()
-    is_held = pl.col("group_id").is_in(held)
+    held = set(dealt.filter(pl.col("split") == ledgers.TEST)["patient_id"])
+    for label in ("0", "1"):
+        groups = dealt.filter(pl.col("stage") == label)["patient_id"].to_list()
+        if len(groups) > 1 and not held & set(groups):
+            held.add(min(groups, key=lambda group: digest_of([seed, group])))
+    is_held = pl.col("group_id").is_in(sorted(held))
     return training.filter(~is_held), training.filter(is_held)
 
 

@@ -141,7 +141,7 @@ def failed_checks(instance: dg.DagsterInstance, now: float) -> Iterator[Alert]:
 
 def stuck_batches(instance: dg.DagsterInstance, platform: Platform, now: float) -> Iterator[Alert]:
     """Yield complete batches that nobody took, folders that never became one, and batches without a partition."""
-    from ct_assets.intake.batches import complete_batches, incomplete, registered_batches
+    from ct_assets.intake.batches import complete_batches, incomplete, registered_names
 
     layout, patience = platform.layout, platform.settings.alerts.stuck_minutes * 60
     for waiting in complete_batches(layout):
@@ -153,9 +153,9 @@ def stuck_batches(instance: dg.DagsterInstance, platform: Platform, now: float) 
         for code in sorted(set(unfinished)):
             yield Alert("stuck", "inbox", None, code, count=unfinished.count(code))
     known = set(instance.get_dynamic_partitions(BATCH))
-    for registered in registered_batches(layout):
-        if registered.batch not in known:
-            yield Alert("stuck", "dicom_batch", registered.batch, "partition_removed")
+    for registered in registered_names(layout):
+        if registered not in known:
+            yield Alert("stuck", "dicom_batch", registered, "partition_removed")
 
 
 def stuck_runs(instance: dg.DagsterInstance, platform: Platform, now: float) -> Iterator[Alert]:

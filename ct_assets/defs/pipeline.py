@@ -15,12 +15,14 @@ from dagster_shared.error import SerializableErrorInfo
 from ct_assets import progress
 from ct_assets.defs import partitions, provenance
 from ct_assets.defs.build import build_definitions
+from ct_assets.defs.deid import DESCRIPTIONS as MADE_IN_ONE_PASS
 from ct_assets.defs.graph import GRAPH, TRAINING_DOOR
 from ct_assets.defs.platform import Platform
 from ct_assets.defs.stage import COMMAND, LAUNCHED_BY
 from ct_assets.errors import SafetyError, UsageError
 from ct_assets.settings import Settings
 
+MADE_TOGETHER = frozenset(MADE_IN_ONE_PASS)
 SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Dagster's own lines stay in its event log; the terminal shows the work's progress and what failed."""
 
@@ -62,14 +64,18 @@ class Pipeline:
         self.outcome = Outcome()
 
     def register_batches(self) -> list[str]:
-        """Make a partition of every complete batch in the inbox; return their names."""
-        from ct_assets.intake.batches import settled_batches
+        """Make a partition of every complete batch in the inbox; return their names.
+
+        A registered batch whose partition somebody deleted in the UI gets it back: its data are there.
+        """
+        from ct_assets.intake.batches import registered_names, settled_batches
 
         settle_seconds = self.platform.settings.intake.settle_seconds
         waiting = settled_batches(self.platform.layout, now=time.time(), settle_seconds=settle_seconds)
         found = [one.batch for one in waiting]
         known = set(self.instance.get_dynamic_partitions(partitions.BATCH))
-        if new := [batch for batch in found if batch not in known]:
+        wanted = dict.fromkeys([*found, *registered_names(self.platform.layout)])
+        if new := [batch for batch in wanted if batch not in known]:
             self.instance.add_dynamic_partitions(partitions.BATCH, new)
         return found
 
@@ -193,10 +199,11 @@ def _has_inputs(pipeline: Pipeline, kind: str | None) -> bool:
 
 
 def _upstream_of(name: str) -> set[str]:
+    """Return an asset with all that it is made from; what one pass makes together is never made in part."""
     found = {name}
     for dep in GRAPH[name].deps:
         found |= _upstream_of(dep)
-    return found
+    return found | MADE_TOGETHER if found & MADE_TOGETHER else found
 
 
 __all__ = ["TRAINING_DOOR", "Outcome", "Pipeline", "run_to_the_door"]

@@ -95,7 +95,12 @@ def ingest(drop: Path, layout: Layout, key: "SecretKey | None", name: str | None
                     raise NothingLeftError(
                         f"{drop}: every file is of people who have withdrawn; nothing was taken"
                     )
-            if known := _known_as(layout, marker.digest):
+            known = _known_as(layout, marker.digest)
+            if known and _is_damaged(layout, known, marker):
+                # What waits is no longer what was delivered: the same delivery again mends it.
+                shutil.rmtree(layout.inbox_batch(known))
+                name, known = known, None
+            if known:
                 progress.say(f"this delivery is here already, as batch {known}: nothing was copied")
                 return known
             batch = name or opaque_name(marker, key)
@@ -292,6 +297,12 @@ def _known_as(layout: Layout, digest: str) -> str | None:
     holding = {registered.batch: registered.marker_digest for registered in registered_batches(layout)}
     holding |= {waiting.batch: waiting.marker_digest for waiting in complete_batches(layout)}
     return next((batch for batch, held in holding.items() if held == digest), None)
+
+
+def _is_damaged(layout: Layout, batch: str, marker: Marker) -> bool:
+    """Tell whether a delivery that waits in the inbox differs from its own marker by now."""
+    waiting = layout.inbox_batch(batch)
+    return waiting.is_dir() and bool(markers.differences(waiting, marker, f"verifying {batch}"))
 
 
 def opaque_name(marker: Marker, key: "SecretKey | None") -> str:

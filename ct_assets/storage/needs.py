@@ -18,6 +18,9 @@ ALWAYS = (
     "inbox/*/.complete",
     "raw/dicom_input/*/.complete",
     "raw/superseded/*/.complete",
+    "raw/dicom_input/*/.retired.json",
+    "audits/uid/withdrawal*.json",
+    "platform.json",
 )
 """Tables, plans and markers: small, and read by whatever decides what is stale."""
 
@@ -28,7 +31,11 @@ DELIVERIES = (
     "inbox/*/.complete",
     "raw/dicom_input/*/.complete",
     "raw/superseded/*/.complete",
+    "raw/dicom_input/*/.retired.json",
     "audits/intake/*",
+    "audits/withdrawals/*",
+    "audits/uid/withdrawal*.json",
+    "platform.json",
 )
 """What a machine that only takes deliveries in needs to know."""
 

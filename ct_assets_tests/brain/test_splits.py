@@ -115,6 +115,13 @@ class TestHoldoutAndFreshFolds:
         assert held.height == pytest.approx(0.1 * training.height, abs=2)
         assert held["label"].n_unique() == 2
 
+    @pytest.mark.parametrize("share", [0.01, 0.05])
+    def test_a_small_holdout_still_holds_both_labels(self, share):
+        training = splits.training_part(splits.assign(features_of(40, positive_every=6), OPTIONS)[0])
+        rest, held = splits.with_holdout(training, share, seed=42)
+        assert held["label"].n_unique() == rest["label"].n_unique() == 2
+        assert not set(rest["group_id"]) & set(held["group_id"])
+
     def test_fresh_folds_differ_and_hold_the_same_slices(self):
         training = splits.training_part(splits.assign(features_of(120), OPTIONS)[0])
         fresh = splits.redealt(training, 3, seed=42)

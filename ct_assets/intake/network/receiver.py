@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 from pydicom.uid import AllTransferSyntaxes
-from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 
 from ct_assets import progress
 from ct_assets.errors import UsageError
@@ -258,6 +258,7 @@ def refuse_unsafe(settings: ReceiveSettings, *, public: bool) -> None:
 
 def silence_library() -> None:
     """Keep the libraries' own log lines inside: they quote what came over the network."""
+    _config.LOG_HANDLER_LEVEL = "none"
     for name in ("pynetdicom", "pydicom"):
         logging.getLogger(name).disabled = True
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)

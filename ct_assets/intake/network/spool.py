@@ -15,6 +15,7 @@ de-identification names the conflict. Names are digests of UIDs (`objects.opaque
 
 import errno
 import hashlib
+import math
 import os
 import shutil
 import threading
@@ -35,6 +36,7 @@ from ct_assets.layout import Layout
 ABORTED, STOPPED, LACKING = "association_aborted", "receiver_stopped", "object_not_stored"
 """Reason codes (`ct_assets.reasons.intake`) of a series that is not whole."""
 
+SECONDS_BETWEEN_LOOKS_AT_THE_DISK = 0.2
 DECISION = ".decision"
 """Beside the marks of a study: what a person decided about it (`settling.decide`)."""
 _OPEN, _BROKEN = ".open-", ".broken"
@@ -145,6 +147,7 @@ class Spool:
         self._delivered_before: Callable[[str], set[str]] = lambda _: set()
         self._refused: dict[str, set[str]] = {}
         self._number = 0
+        self._free_bytes, self._looked = 0, -math.inf
 
     def hold(self, delivered_before: Callable[[str], set[str]]) -> filelock.BaseFileLock:
         """Take the spool for this process and find out what an earlier one left; return the lock to release.
@@ -170,7 +173,9 @@ class Spool:
         with self.lock:
             self._number += 1
             path = self.arriving / f"{self._number}.part"
-        has_room = shutil.disk_usage(self.arriving).free >= self.keep_free_bytes
+            if time.monotonic() - self._looked >= SECONDS_BETWEEN_LOOKS_AT_THE_DISK:
+                self._free_bytes, self._looked = shutil.disk_usage(self.arriving).free, time.monotonic()
+            has_room = self._free_bytes >= self.keep_free_bytes
         return Arriving(path, head, has_room=has_room)
 
     def keep(self, association: str, identity: Identity, digest: str, arrived: Path) -> bool:

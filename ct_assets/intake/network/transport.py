@@ -6,11 +6,12 @@ DIMSE); here it is given a socket that reads one PDU in one call, and a data set
 """
 
 import itertools
+import queue
+import select
 import socket
 import socketserver
 import ssl
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 from pynetdicom import AE, transport
@@ -27,6 +28,9 @@ MAXIMUM_PDU_BYTES = 1 << 20
 """What this receiver offers as maximum PDU length (PS3.8 D.1); many senders stay below it by themselves."""
 LONGEST_PDU_BYTES = MAXIMUM_PDU_BYTES + (64 << 10)
 """A PDU that says it is longer is an attack or an error: its association is ended before memory is taken."""
+
+SECONDS_OF_WAITING = 0.005
+"""So long a quiet connection is waited on before the library looks at its own queues again."""
 
 Begin = Callable[[Association, int, str, str], Arriving]
 """Opens the file of an object: association, presentation context, SOP class and instance of the command."""
@@ -65,6 +69,16 @@ class StreamingProvider(DIMSEServiceProvider):
             single = P_DATA()
             single.presentation_data_value_list = [cast(Any, [context, data])]  # it checks for lists
             super().receive_primitive(single)
+            if is_data:
+                self._serve()
+
+    def _serve(self) -> None:
+        """Answer a C-STORE here, in the thread that reads: each hand-over to another one costs a nap of both."""
+        try:
+            context, request = self.msg_queue.get_nowait()
+        except queue.Empty:
+            return  # the association's own thread was quicker
+        self.assoc._serve_request(cast(Any, request), cast(int, context))
 
     def under_way(self) -> str | None:
         """Return the SOP Instance UID that was just arriving, and remove what is there of it."""
@@ -73,6 +87,38 @@ class StreamingProvider(DIMSEServiceProvider):
             return None
         message.data_set.discard()
         return str(message.command_set.AffectedSOPInstanceUID)
+
+
+class BulkSocket(transport.AssociationSocket):
+    """Reads a PDU in as few calls as the network allows, and wakes when something comes instead of napping."""
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether something can be read, now or within a moment."""
+        if super().ready:
+            return True
+        opened = self.socket
+        if opened is None:
+            return False
+        try:
+            return bool(select.select([opened], [], [], SECONDS_OF_WAITING)[0])
+        except (OSError, ValueError):
+            return False  # closed meanwhile; the next look says so
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read `nr_bytes`, fewer where the peer has gone. Raises `OSError` for a PDU longer than was offered."""
+        if nr_bytes > LONGEST_PDU_BYTES or self.socket is None:
+            raise OSError("a PDU longer than the maximum that was negotiated")
+        received = bytearray(nr_bytes)
+        view, done = memoryview(received), 0
+        while done < nr_bytes:
+            taken = self.socket.recv_into(view[done:])
+            if taken == 0:
+                view.release()
+                del received[done:]
+                break
+            done += taken
+        return received
 
 
 class Handler(transport.RequestHandler):
@@ -98,8 +144,8 @@ class Handler(transport.RequestHandler):
     def _create_association(self) -> Association:
         association = self._association = super()._create_association()
         association.dimse = StreamingProvider(association, self.server.begin, f"a{next(self.server.numbers)}")
-        opened: Any = association.dul.socket
-        opened.recv = partial(receive_exactly, opened)
+        cast(Any, association.dul.socket).__class__ = BulkSocket
+        association.dul._run_loop_delay = 0  # the socket waits instead
         return association
 
 
@@ -149,25 +195,6 @@ class Server(transport.ThreadedAssociationServer):
     def handle_error(self, *_: Any) -> None:
         """Say that a connection failed; nothing of what it sent."""
         progress.say("a connection failed before its association was made")
-
-
-def receive_exactly(opened: transport.AssociationSocket, count: int) -> bytearray:
-    """Read `count` bytes in as few calls as the network allows; fewer where the peer has gone.
-
-    Raises `OSError` for a PDU longer than was offered.
-    """
-    if count > LONGEST_PDU_BYTES or opened.socket is None:
-        raise OSError("a PDU longer than the maximum that was negotiated")
-    received = bytearray(count)
-    view, done = memoryview(received), 0
-    while done < count:
-        taken = opened.socket.recv_into(view[done:])
-        if taken == 0:
-            view.release()
-            del received[done:]
-            break
-        done += taken
-    return received
 
 
 def tls_context(certificate: str, private_key: str, client_ca: str) -> ssl.SSLContext:
