@@ -30,7 +30,17 @@ from ct_assets.defs.resources import refuse_unknown
 from ct_assets.settings import Settings
 
 STAGES = (intake, deid, audits, cohort, volumes, folds, training, evaluation, neuro, brain)
-PRELOAD = ["ct_assets.definitions", "polars", "pydicom"]
+PRELOAD = [
+    "ct_assets.definitions",
+    "polars",
+    "pydicom",
+    # What every step's process opens the instance with; with it, alembic, the dearest import of all.
+    "dagster._core.storage.sqlite_storage",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.launcher.default_run_launcher",
+    "dagster._core.run_coordinator.queued_run_coordinator",
+    "upath.core",
+]
 """What the fork server imports once, so that a step starts in a fraction of a second."""
 
 
