@@ -36,7 +36,9 @@ def make_tree(folder: Path, files: int) -> None:
         one.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         one.Modality, one.PatientID, one.PatientName = "CT", "PATIENT-1", "Phantom^Some"
         one.StudyDate = one.SeriesDate = one.AcquisitionDate = one.ContentDate = "20240101"
-        one.StudyTime = one.SeriesTime = one.AcquisitionTime = one.ContentTime = f"1{number % 100000:05d}.5"
+        one.StudyTime = one.SeriesTime = one.AcquisitionTime = one.ContentTime = (
+            f"{10 + number // 3600 % 10}{number // 60 % 60:02d}{number % 60:02d}.5"
+        )
         one.Manufacturer, one.ManufacturerModelName, one.SoftwareVersions = "Maker", "Scanner 64", ["a", "b"]
         one.InstitutionName, one.StudyDescription, one.SeriesDescription = "Clinic", "Chest", "Lung 1.0"
         one.ImagePositionPatient = [-250.0, -250.0, round(-300 + number * 1.25, 3)]

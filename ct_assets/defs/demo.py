@@ -4,6 +4,7 @@ Belongs here: the demo's own platform and key, the order of its parts, the closi
 in `ct_assets.phantom`; everything else is what `ct-assets ingest` and `ct-assets run` do.
 """
 
+import hashlib
 import os
 import shutil
 import time
@@ -22,7 +23,7 @@ PHANTOM_SEED = 7
 
 def run_demo(fresh: bool = True) -> None:
     """Make the phantom's two drops, ingest them, run the whole graph with a small training, tell the result."""
-    from ct_assets.deid.key import ENVIRONMENT_VARIABLE, SecretKey, make_key_file
+    from ct_assets.deid.key import ENVIRONMENT_VARIABLE, SecretKey
     from ct_assets.intake.batches import ingest
     from ct_assets.learning.registry import promote
     from ct_assets.phantom.cohort import make
@@ -37,7 +38,7 @@ def run_demo(fresh: bool = True) -> None:
         _remove_demo(root)
     key_file = settings.deid.key_file
     if key_file is not None and not key_file.exists():
-        make_key_file(key_file)
+        _write_public_key(key_file)
     progress.say(f"[1/4] making a phantom cohort under {_shown(root / 'phantom')}")
     phantom = make(root / "phantom", seed=PHANTOM_SEED)
     progress.say("[2/4] ingesting two deliveries")
@@ -50,6 +51,17 @@ def run_demo(fresh: bool = True) -> None:
     promote(Platform(settings).tracking_uri, registered)
     progress.say(f"[4/4] done in {time.monotonic() - started:.0f} s")
     _tell(settings)
+
+
+def _write_public_key(path: Path) -> None:
+    """Write the demo's key: no secret, since its patients are invented, so that every demo gives the same table."""
+    from ct_assets.deid.key import KEY_FILE_MODE
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=KEY_FILE_MODE)
+    path.write_text(
+        hashlib.sha256(b"the key of the demo: invented patients, nothing to keep").hexdigest() + "\n"
+    )
 
 
 def _remove_demo(root: Path) -> None:
