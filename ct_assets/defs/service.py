@@ -9,6 +9,7 @@ import ipaddress
 import os
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
@@ -27,6 +28,8 @@ PREFIXES = {"operate": "/operate", "view": ""}
 PORTS = {"operate": 3301, "view": 3302}
 LOOPBACK = "127.0.0.1"
 STATEMENT_TIMEOUT_MS = 60_000
+CODE_SERVER_PATIENCE_S = 300.0
+SECONDS_BETWEEN_KNOCKS = 0.5
 
 
 def refuse_public(host: str, *, without_login: bool) -> None:
@@ -115,6 +118,9 @@ def run_role(
     arguments = command(settings, role, home, host=host, port=port)
     if "--port" in arguments:
         refuse_taken(host, int(arguments[arguments.index("--port") + 1]))
+    if role != "code":
+        server = settings.service.code_server
+        wait_for_code_server(server.host, server.port)
     progress.say(f"{role}: {' '.join(arguments)}")
     sys.stderr.flush()
     os.chdir(PROJECT_ROOT)
@@ -123,9 +129,32 @@ def run_role(
     )
 
 
+def wait_for_code_server(host: str, port: int, patience_s: float = CODE_SERVER_PATIENCE_S) -> None:
+    """Return once the code server listens: who begins without it keeps a failed load until it is restarted.
+
+    Raises `UsageError` after `patience_s`; whatever keeps the process alive then begins it anew.
+    """
+    deadline, told = time.monotonic() + patience_s, False
+    while not _answers(host, port):
+        if time.monotonic() > deadline:
+            raise UsageError(
+                f"no code server answers at {host}:{port} (service.code_server): start `ct-assets service code`"
+            )
+        if not told:
+            progress.say(f"waiting for the code server at {host}:{port}")
+            told = True
+        time.sleep(SECONDS_BETWEEN_KNOCKS)
+
+
 def refuse_taken(host: str, port: int) -> None:
     """Refuse a port that somebody answers on: two code servers would share it, and each get half the calls."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.settimeout(1)
-        if probe.connect_ex((LOOPBACK if host == "0.0.0.0" else host, port)) == 0:
-            raise UsageError(f"port {port} of {host} is taken: another process answers there")
+    if _answers(LOOPBACK if host == "0.0.0.0" else host, port):
+        raise UsageError(f"port {port} of {host} is taken: another process answers there")
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -7,6 +7,7 @@ clear line where it is not installed.
 import os
 from typing import TYPE_CHECKING
 
+from ct_assets import progress
 from ct_assets.errors import UsageError
 from ct_assets.intake.network import settling
 from ct_assets.reasons import explain
@@ -24,6 +25,8 @@ def receive(settings: Settings, *, public: bool) -> None:
     """Run the receiver until it is stopped. Raises `UsageError` as `receiver.receive` does."""
     from ct_assets.intake.network import receiver
 
+    if settings.service.logs == "json":
+        os.environ[progress.JSON_LINES] = "json"
     copy = session.working_copy(settings, patience_seconds=STORE_PATIENCE_S)
     if copy is not None:
         copy.pull(needs.DELIVERIES)
