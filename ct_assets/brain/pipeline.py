@@ -31,6 +31,7 @@ from ct_assets.brain import (
     thresholds,
     train,
 )
+from ct_assets.brain import network as networks
 from ct_assets.brain.cv import CvResult
 from ct_assets.errors import UsageError
 from ct_assets.learning import checkpoints
@@ -91,6 +92,8 @@ def run(job: Run, outputs: Path, timings: progress.Timings | None = None) -> Pat
     )
     for one in structure.warnings:
         progress.say(f"{one.code}: {one.count}, {', '.join(one.examples)}")
+    # Published weights that do not fit are told before hours of reading, not after them.
+    networks.build(config)
     folder = new_folder(outputs)
     work = folder / ".work"
     progress.say(f"run {folder.name}: {len(structure.labels)} slices")

@@ -4,6 +4,7 @@ Belongs here: from the feature table to groups (patients and studies, as far as 
 to slices; the check that nothing crosses. The ledger itself is `cohort.splits`.
 """
 
+from collections import Counter
 from datetime import UTC, datetime
 
 import polars as pl
@@ -18,6 +19,8 @@ from ct_assets.settings.folds import SplitSettings
 from ct_assets.tables.brain import BrainSplit
 
 LEAST_FOLDS = 2
+BOTH = "both"
+"""Stratum of a patient with slices of both labels."""
 
 
 def assign(
@@ -25,12 +28,12 @@ def assign(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the usable slices with `test` and `fold` (`BrainSplit`), and the ledger, extended by new groups.
 
-    Groups are split, stratified by whether they hold a positive slice. Raises `UsageError` where the data
-    cannot be split so.
+    Groups are split, stratified by the labels of their slices: 0, 1 or both. Raises `UsageError` where the
+    data cannot be split so.
     """
     usable = features.filter(pl.col("ok") == 1)
     groups = _groups(usable)
-    _refuse_too_few(groups, options.k_folds)
+    _refuse_too_few(groups, options.k_folds, features.filter(pl.col("ok") == 0)["error"])
     settings = SplitSettings(
         folds=options.k_folds, test_share=options.test_size, salt=f"brain-{options.seed}", strata=("stage",)
     )
@@ -61,7 +64,7 @@ def with_holdout(training: pl.DataFrame, share: float, seed: int) -> tuple[pl.Da
     dealt = ledgers.extend(None, _groups(training), settings, datetime.now(UTC))
     held = set(dealt.filter(pl.col("split") == ledgers.TEST)["patient_id"])
     for label in ("0", "1"):
-        groups = dealt.filter(pl.col("stage") == label)["patient_id"].to_list()
+        groups = _with(dealt, label)["patient_id"].to_list()
         if len(groups) > 1 and not held & set(groups):
             held.add(min(groups, key=lambda group: digest_of([seed, group])))
     is_held = pl.col("group_id").is_in(sorted(held))
@@ -110,25 +113,41 @@ def empty_split() -> pl.DataFrame:
 
 
 def _groups(usable: pl.DataFrame) -> pl.DataFrame:
-    """Return a row a group, as the ledger takes patients: the label any of its slices has, and their number."""
+    """Return a row a group, as the ledger takes patients: the label of its slices, or `both`, and their number."""
+    label = pl.col("label")
     return (
         usable.group_by("group_id")
-        .agg(pl.col("label").max().cast(pl.String).alias("stage"), pl.len().cast(pl.Int64).alias("scans"))
+        .agg(
+            pl.when(label.n_unique() > 1)
+            .then(pl.lit(BOTH))
+            .otherwise(label.max().cast(pl.String))
+            .alias("stage"),
+            pl.len().cast(pl.Int64).alias("scans"),
+        )
         .rename({"group_id": "patient_id"})
         .sort("patient_id")
     )
 
 
-def _refuse_too_few(groups: pl.DataFrame, folds: int) -> None:
+def _with(groups: pl.DataFrame, label: str) -> pl.DataFrame:
+    """Return the groups that hold a slice of a label."""
+    return groups.filter(pl.col("stage").is_in([label, BOTH]))
+
+
+def _refuse_too_few(groups: pl.DataFrame, folds: int, errors: pl.Series) -> None:
+    told = ", ".join(f"{count} {code}" for code, count in sorted(Counter(errors).items()))
+    unusable = f"; {errors.len()} slices cannot be used ({told})" if errors.len() else ""
+    if groups.is_empty():
+        raise UsageError(f"no_usable_slice: nothing can be split{unusable}")
     if groups.height < 2:
         raise UsageError(
             "single_study_only: all usable slices are of one patient or study, so nothing can be split; correct "
-            "the identifiers, or set group_by to study or file where they mean nothing"
+            f"the identifiers, or set group_by to study or file where they mean nothing{unusable}"
         )
     for label, name in (("1", "positive"), ("0", "negative")):
-        count = groups.filter(pl.col("stage") == label).height
+        count = _with(groups, label).height
         if count < folds + 1:
             raise UsageError(
-                f"{count} {name} patients or studies are too few for {folds} folds and a test: at least "
-                f"{folds + 1} are needed; lower --k-folds or add data"
+                f"{count} patients or studies with a {name} slice are too few for {folds} folds and a test: at "
+                f"least {folds + 1} are needed; lower --k-folds or add data{unusable}"
             )

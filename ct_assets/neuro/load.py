@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-"""A DICOM file on a medium has no suffix at all (PS3.10 8.2)."""
+"""A DICOM file on a medium has no suffix at all (PS3.10 8.2), one named by its UID something like one."""
+PREAMBLE_BYTES, PREFIX = 128, b"DICM"
+"""How every DICOM file begins (PS3.10 7.1)."""
 LARGEST_SHEAR = 1e-3
 """Cosine between two axes up to which they count as at right angles: 0.2 mm over a head."""
 SMALLEST_EXTENT_MM, LARGEST_EXTENT_MM = 2.0, 3000.0
@@ -87,18 +89,24 @@ def read(path: Path, *, series: str | None = None) -> Loaded:
     """Return an image as its file has it, finite everywhere. Raises as `load_image`."""
     if not path.exists():
         raise FileNotFoundError(f"{path.name}: no such file or folder")
-    if path.is_dir() or path.name.lower().endswith(DICOM_SUFFIXES) or not path.suffix:
+    name = path.name.lower()
+    if path.is_file() and name.endswith(NIFTI_SUFFIXES):
+        check_nifti_header(path)
+        with _damage_refused(path.name):
+            loaded = Loaded(nifti.read(path), None)
+    elif path.is_dir() or name.endswith(DICOM_SUFFIXES) or not path.suffix or _has_dicom_prefix(path):
         from ct_assets.neuro import dicom_source
 
         with _damage_refused(path.name):
             loaded = dicom_source.read(path, series=series)
-    elif path.name.lower().endswith(NIFTI_SUFFIXES):
-        check_nifti_header(path)
-        with _damage_refused(path.name):
-            loaded = Loaded(nifti.read(path), None)
     else:
         raise ImageRefusedError("unsupported_format", path.name)
     return _checked(path.name, loaded)
+
+
+def _has_dicom_prefix(path: Path) -> bool:
+    with _damage_refused(path.name), path.open("rb") as opened:
+        return opened.read(PREAMBLE_BYTES + len(PREFIX))[PREAMBLE_BYTES:] == PREFIX
 
 
 def check_nifti_header(path: Path) -> None:

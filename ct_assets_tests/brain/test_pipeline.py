@@ -202,6 +202,17 @@ class TestRefusals:
             pipeline.run(job_on(tmp_path / "absent"), tmp_path / "outputs")
         assert not (tmp_path / "outputs").exists()
 
+    def test_weights_that_do_not_fit_are_told_before_anything_is_read(self, tmp_path):
+        root = data_set(tmp_path / "data", patients=2)
+        torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "w.pth")
+        for path, told in (
+            (tmp_path / "absent.pth", "no such file"),
+            (tmp_path / "w.pth", "weights_not_loaded"),
+        ):
+            with pytest.raises(UsageError, match=told):
+                pipeline.run(job_on(root, config=config(pretrained=path)), tmp_path / "outputs")
+        assert not (tmp_path / "outputs").exists()
+
     def test_a_patient_on_both_sides_ends_the_run_before_any_training(self, tmp_path, monkeypatch):
         root = data_set(tmp_path / "data", patients=12, slices=2)
         inner = splits.assign

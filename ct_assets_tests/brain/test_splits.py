@@ -95,6 +95,36 @@ class TestLeakage:
         assert not splits.check_leakage(moved, "patient").is_empty()
 
 
+class TestPatientsWithSlicesOfBothLabels:
+    """Heads of patients who all have a lesion somewhere: no patient is negative, half of the slices are."""
+
+    def mixed(self, patients=60, *, pure=0):
+        table = features_of(patients, slices=4)
+        here = pl.col("id").str.slice(-1).cast(pl.Int64) >= 2
+        number = pl.col("id").str.slice(3, 4).cast(pl.Int64)
+        label = pl.when(number < pure).then(number % 2).otherwise(here.cast(pl.Int64))
+        return table.with_columns(label.cast(pl.Int64).alias("label"))
+
+    def test_they_are_split_and_every_part_holds_both_labels(self):
+        placed, ledger = splits.assign(self.mixed(), OPTIONS)
+        assert set(ledger["stage"]) == {"both"}
+        for part in (splits.test_part(placed), *(placed.filter(pl.col("fold") == fold) for fold in range(3))):
+            assert part["label"].mean() == 0.5
+        assert splits.check_leakage(placed, "patient").is_empty()
+
+    def test_they_are_spread_over_folds_beside_patients_of_one_label(self):
+        placed, _ = splits.assign(self.mixed(pure=30), OPTIONS)
+        for fold in range(3):
+            part = placed.filter(pl.col("fold") == fold).group_by("group_id").agg(pl.col("label").n_unique())
+            assert (part["label"] == 2).sum() == pytest.approx(8, abs=1)
+
+    def test_a_holdout_of_one_patient_is_enough_for_both_labels(self):
+        training = splits.training_part(splits.assign(self.mixed(), OPTIONS)[0])
+        rest, held = splits.with_holdout(training, 0.02, seed=42)
+        assert held["label"].n_unique() == rest["label"].n_unique() == 2
+        assert held["group_id"].n_unique() == 1
+
+
 class TestRefusals:
     def test_one_patient_cannot_be_split(self):
         one = features_of(30).with_columns(pl.lit("g").alias("group_id"))
@@ -102,8 +132,20 @@ class TestRefusals:
             splits.assign(one, OPTIONS)
 
     def test_fewer_positive_patients_than_folds(self):
-        with pytest.raises(UsageError, match="2 positive patients or studies are too few for 3 folds"):
+        with pytest.raises(
+            UsageError, match="2 patients or studies with a positive slice are too few for 3 folds"
+        ):
             splits.assign(features_of(20, positive_every=10), OPTIONS)
+
+    def test_slices_that_cannot_be_used_are_counted_by_reason(self):
+        table = features_of(20)
+        bad = pl.lit("slice_values_not_hu").alias("error"), pl.lit(0, dtype=pl.Int64).alias("ok")
+        with pytest.raises(
+            UsageError, match=r"no_usable_slice: .*20 slices cannot be used \(20 slice_values"
+        ):
+            splits.assign(table.with_columns(*bad), OPTIONS)
+        with pytest.raises(UsageError, match=r"too few .*; 2 slices cannot be used \(2 no_dicom_file\)"):
+            splits.assign(features_of(20, positive_every=10, bad=("ID_00010", "ID_00020")), OPTIONS)
 
 
 class TestHoldoutAndFreshFolds:

@@ -36,6 +36,11 @@ class TestFormats:
         assert image.GetSize() == (48, 40, 1)
         assert "single_slice" in image.GetMetaData("ct_assets.warnings")
 
+    @pytest.mark.parametrize("name", ["IM0003", "1.2.840.113619.2.55", "scan.img"])
+    def test_a_dicom_file_is_known_by_its_beginning_whatever_its_name(self, tmp_path, name):
+        path = dicom_series(tmp_path / "ct")[3].rename(tmp_path / name)
+        assert load_image(path, preprocess=False).GetSize() == (48, 40, 1)
+
     def test_mr_slices_are_read_without_a_rescale(self, tmp_path):
         dicom_series(tmp_path / "mr", mode="mri", value=lambda k: 100 + k)
         values = SimpleITK.GetArrayFromImage(load_image(tmp_path / "mr", preprocess=False))
