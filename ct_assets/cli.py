@@ -253,9 +253,11 @@ def receive(
 ) -> None:
     """Receive studies over the DICOM network until stopped; each whole study becomes a batch of the inbox."""
     from ct_assets.intake.network import console
+    from ct_assets.keeping.schema import refuse_other
     from ct_assets.settings import load_settings
 
     settings = load_settings(config)
+    refuse_other(settings.layout)
     if waiting:
         print("\n".join(console.listing(settings)))
     elif deliver or discard:
@@ -440,10 +442,11 @@ def promote(
 ) -> None:
     """Make a registered model the champion: the one that `models:/NAME@champion` names."""
     from ct_assets.defs.platform import Platform
-    from ct_assets.learning.registry import promote as give_alias
     from ct_assets.storage import needs
 
     with _platform(config, *needs.DATABASES) as settings:
+        from ct_assets.learning.registry import promote as give_alias
+
         print(give_alias(Platform(settings).tracking_uri, name, version=version))
 
 
@@ -567,12 +570,14 @@ def audit(
 
 @contextmanager
 def _platform(config: Path | None, *needed: str, publish: bool = True) -> "Iterator[Settings]":
-    """Yield the settings of a platform; of a data root in a store, what is `needed` is fetched before."""
+    """Yield the settings of a platform of today's form; of one in a store, what is `needed` is fetched before."""
+    from ct_assets.keeping.schema import refuse_other
     from ct_assets.settings import load_settings
     from ct_assets.storage import session
 
     settings = load_settings(config)
-    with session.opened(settings, needed, publish=publish):
+    with session.opened(settings, ("platform.json", *needed), publish=publish):
+        refuse_other(settings.layout)
         yield settings
 
 

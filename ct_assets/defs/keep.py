@@ -19,6 +19,7 @@ def back_up(settings: Settings, target: Path) -> None:
     """Do what `ct-assets backup` does: one file, made while nothing runs."""
     if not settings.layout.root.is_dir():
         raise UsageError(f"{settings.layout.root}: holds no platform")
+    schema.refuse_newer(settings.layout)
     refuse_while_running(settings)
     made = backup.back_up(settings.layout, target, settings.deid.key_file)
     progress.say(f"{target}: backup {made.name}, {made.files} files, {made.bytes / 1e6:.1f} MB (mode 0600)")
@@ -53,10 +54,14 @@ def restore(settings: Settings, source: Path, tombstones: Path | None, workers: 
 
 
 def upgrade(settings: Settings) -> None:
-    """Do what `ct-assets upgrade` does: data root, Dagster's storage, MLflow's storage, in that order."""
+    """Do what `ct-assets upgrade` does: data root, Dagster's storage, MLflow's storage, in that order.
+
+    Nothing is touched while runs are under way, nor where the data root has a newer form.
+    """
+    schema.refuse_newer(settings.layout)
+    refuse_while_running(settings)
     for line in schema.upgrade(settings.layout):
         progress.say(line)
-    refuse_while_running(settings)
     with open_instance(settings) as instance:
         instance.upgrade()
     uri = Platform(settings).tracking_uri

@@ -13,6 +13,7 @@ from ct_assets.defs import partitions
 from ct_assets.defs.graph import GRAPH
 from ct_assets.defs.instance import open_instance
 from ct_assets.defs.pipeline import Outcome, Pipeline, run_to_the_door
+from ct_assets.defs.platform import Platform
 from ct_assets.defs.training import settle_experiment
 from ct_assets.errors import UsageError
 from ct_assets.settings import Settings
@@ -22,6 +23,7 @@ from ct_assets.settings.training import TrainingConfig, load_training_config
 def run_platform(settings: Settings, until: str | None = None, training: Path | None = None) -> Outcome:
     """Do what `ct-assets run` does; raise what failed after everything else has been done."""
     config = load_training_config(training) if training else None
+    Platform(settings).admit()  # before anything is opened
     with open_instance(settings) as instance:
         pipeline = Pipeline(settings, instance)
         _ = (
@@ -43,6 +45,7 @@ def train(settings: Settings, experiment: str | None, fold: str | None) -> None:
     folds = partitions.fold_names(settings)
     if fold is not None and fold not in folds:
         raise UsageError(f"--fold {fold}: the folds are {', '.join(folds)}")
+    Platform(settings).admit()
     with open_instance(settings) as instance:
         pipeline = Pipeline(settings, instance)
         _train(pipeline, config, experiment or config.experiment, folds if fold is None else [fold])
@@ -78,7 +81,6 @@ def show_training(settings: Settings, experiment: str | None) -> None:
 def write_status_page(settings: Settings) -> Path:
     """Write the page and the metrics of the last day; return the page's path."""
     from ct_assets.defs.alerts import write_pages
-    from ct_assets.defs.platform import Platform
 
     with open_instance(settings) as instance:
         return write_pages(instance, Platform(settings), now=time.time())

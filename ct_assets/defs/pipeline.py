@@ -52,6 +52,7 @@ class Pipeline:
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.platform = Platform(settings)
+        self.platform.admit()
         self.instance = instance
         self._definitions = build_definitions(settings)
         self._job = self._definitions.resolve_implicit_global_asset_job_def()

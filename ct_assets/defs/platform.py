@@ -40,14 +40,21 @@ class Platform:
         """The secret key, held against the platform's record of it: two keys in one platform never mix."""
         from ct_assets.deid.key import SecretKey, hold_to_record
         from ct_assets.keeping.schema import hold
-        from ct_assets.keeping.unfinished import refuse_unfinished
 
         key = SecretKey.load(self.settings.deid.key_file)
+        self.admit()
         hold(self.layout)
-        refuse_unfinished(self.layout)
         self.layout.make_restricted()
         hold_to_record(self.layout.key_record, key)
         return key
+
+    def admit(self) -> None:
+        """Let work begin. Raises `UsageError` for a data root of another form and for an unfinished withdrawal."""
+        from ct_assets.keeping.schema import refuse_other
+        from ct_assets.keeping.unfinished import refuse_unfinished
+
+        refuse_other(self.layout)
+        refuse_unfinished(self.layout)
 
     @property
     def withdrawn(self) -> "Withdrawn":

@@ -56,6 +56,7 @@ def running(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterat
                 session.step(context.resources.platform.settings, _group(context), partition),
                 memory.watched() as peak,
             ):
+                context.resources.platform.admit()
                 _peak.set(peak)  # and stays for the record, which is written after the block
                 yield
         except (UsageError, SafetyError) as error:

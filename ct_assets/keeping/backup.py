@@ -51,12 +51,14 @@ class Made:
 def back_up(layout: Layout, target: Path, key_file: Path | None, now: datetime | None = None) -> Made:
     """Write the platform into one file; nothing may run on it meanwhile.
 
-    Raises `UsageError` where the target exists or lies under the data root, there is no platform, or a
-    withdrawal is not finished.
+    One of an older form is backed up as it is. Raises `UsageError` where the target exists or lies under the
+    data root, there is no platform or one of a newer form, or a withdrawal is not finished.
     """
     refuse_unfinished(layout)
-    if not layout.platform_record.exists():
+    form = schema.refuse_newer(layout)
+    if form == schema.WITHOUT_A_NUMBER and not schema.outdated(layout):
         schema.hold(layout)
+        form = schema.SCHEMA
     if target.exists():
         raise UsageError(f"{target}: exists already; name another file")
     if target.resolve().is_relative_to(layout.root.resolve()):
@@ -76,7 +78,7 @@ def back_up(layout: Layout, target: Path, key_file: Path | None, now: datetime |
                     advance(1)
             content = {
                 "format": FORMAT,
-                "schema": schema.SCHEMA,
+                "schema": form,
                 "made_at": moment,
                 "files": entries,
                 "folders": _folders(layout.root),

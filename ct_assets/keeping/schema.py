@@ -30,11 +30,15 @@ def hold(layout: Layout) -> None:
 
     Raises `UsageError` naming the form and the mend for one of a newer or older form.
     """
-    found = refuse_newer(layout)
-    if found == SCHEMA:
-        return
-    if found == WITHOUT_A_NUMBER and not outdated(layout):
+    refuse_other(layout)
+    if number_of(layout) == WITHOUT_A_NUMBER:
         _write(layout)
+
+
+def refuse_other(layout: Layout) -> None:
+    """Do what `hold` does for who only reads: nothing is written."""
+    found = refuse_newer(layout)
+    if found == SCHEMA or (found == WITHOUT_A_NUMBER and not outdated(layout)):
         return
     raise UsageError(
         f"{layout.root}: the platform has the form of an earlier version ({', '.join(outdated(layout))}). Make a "

@@ -2,12 +2,14 @@
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from ct_assets import files, tables
+from ct_assets.cli import app
 from ct_assets.cohort import case_numbers, splits
 from ct_assets.cohort.splits_checks import broken_rows
 from ct_assets.errors import UsageError
-from ct_assets.keeping import schema
+from ct_assets.keeping import backup, schema
 from ct_assets.layout import Layout
 from ct_assets.settings.folds import SplitSettings
 from ct_assets.tables.cohort import CaseNumbers, SplitLedger
@@ -69,8 +71,38 @@ class TestANewerForm:
         with pytest.raises(UsageError, match="no schema number"):
             schema.hold(layout)
 
+    @pytest.mark.parametrize(
+        "command",
+        ["backup b.tar", "gc", "ingest drop", "promote lung", "quarantine list", "receive --list", "run",
+         "service code", "status", "train", "ui", "upgrade", "verify", "withdraw SOMEBODY"],
+    )  # fmt: skip
+    def test_is_refused_by_every_command_over_a_platform_before_anything_is_opened(
+        self, layout, command, tmp_path, monkeypatch, secret_hex
+    ):
+        monkeypatch.setenv("CT_ASSETS_DATA", str(layout.root))
+        monkeypatch.setenv("CT_ASSETS_DEID_KEY", secret_hex)
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "drop").mkdir()
+        (tmp_path / "drop/IM1").write_bytes(b"x")
+        files.write_json(layout.platform_record, {"schema": schema.SCHEMA + 1})
+        before = everything(layout)
+        refused = CliRunner().invoke(app, command.split()).exception
+        assert isinstance(refused, UsageError)
+        assert "newer version" in str(refused)
+        assert everything(layout) == before
+
 
 class TestAnOlderForm:
+    def test_is_backed_up_as_it_is_before_the_upgrade(self, layout, tmp_path):
+        write_before_withdrawals(layout)
+        before = everything(layout)
+        backup.back_up(layout, tmp_path / "backup.tar", None, NOW)
+        again = Layout(tmp_path / "again")
+        backup.restore(tmp_path / "backup.tar", again, None)
+        assert sorted(everything(again).values()) == sorted(before.values())
+        schema.upgrade(again)
+        schema.hold(again)
+
     def test_is_refused_by_name_until_it_is_upgraded(self, layout):
         write_before_withdrawals(layout)
         before = everything(layout)
