@@ -112,7 +112,7 @@ class TestOneWriter:
 
         thread = threading.Thread(target=first)
         thread.start()
-        servers.wait_for(lambda: order, "the first", every=0.02)
+        servers.wait_for(lambda: bool(order), "the first", every=0.02)
         with only_writer(settings.layout, "step", "b1"):
             order.append("second in")
         thread.join()
@@ -183,7 +183,7 @@ class TestAFullDisk:
         with open_instance(settings):
             pass  # Dagster's own files are there before the disk is full
         fill(ballast, small_disk, leave=3 << 20)
-        with pytest.raises(UsageError, match="make room"):
+        with pytest.raises(UsageError, match=r"disk_full: .* Make room"):
             platforms.run(settings, until="metadata_audit")
         assert not list(settings.layout.released.glob("*/*/*/*/*.dcm")), "nothing half-written was released"
         ballast.unlink()
