@@ -42,7 +42,7 @@ def write(cache: CacheManager, studies: pl.DataFrame, statistics: Statistics, fo
                 _write_png(folder / name, picture(first["data"].numpy(), first["mask"].numpy()))
                 figures.append(_figure(row, name))
             advance(1)
-    files.write_text(folder / PAGE, _page(studies, statistics, figures))
+    files.write_text(folder / PAGE, _page(studies, statistics, figures, _refused_images(cache)))
     return folder / PAGE
 
 
@@ -78,7 +78,22 @@ def _figure(row: dict, name: str) -> str:
     )
 
 
-def _page(studies: pl.DataFrame, statistics: Statistics, figures: list[str]) -> str:
+def _refused_images(cache: CacheManager) -> list[str]:
+    """Return a line a study and reason for files that could not become an image of it; one is named."""
+    listed = {**cache.metadata.studies, **cache.metadata.invalid_studies}
+    files_of: dict[tuple[str, str], list[str]] = {}
+    for name, info in sorted(listed.items()):
+        for one in info["refused_images"]:
+            files_of.setdefault((name, ", ".join(one["reasons"])), []).append(one["filename"])
+    return [
+        f"<li class=refused>{escape(study)}: {len(names)} x {escape(reasons)} ({escape(names[0])})</li>"
+        for (study, reasons), names in files_of.items()
+    ]
+
+
+def _page(
+    studies: pl.DataFrame, statistics: Statistics, figures: list[str], refused_images: list[str]
+) -> str:
     invalid = studies.filter(~pl.col("is_usable")).to_dicts()
     refused = statistics.images.filter(pl.col("status") != "cached").to_dicts()
     lines = [
@@ -98,7 +113,7 @@ def _page(studies: pl.DataFrame, statistics: Statistics, figures: list[str]) -> 
         f"<!doctype html><meta charset=utf-8><title>Token cache</title><style>{_STYLE}</style>"
         f"<h1>{studies['is_usable'].sum()} studies, {len(figures)} images cached</h1>"
         "<table><tr><th>stream<th>images<th>foreground voxels<th>mean<th>deviation<th>saturated"
-        f"{streams}</table><ul>{''.join(lines)}</ul>"
+        f"{streams}</table><ul>{''.join([*lines, *refused_images])}</ul>"
         "<p>Middle slices; brain window of CT. Background tokens are dark.</p>"
         f"{''.join(figures)}"
     )

@@ -8,7 +8,7 @@ from ct_assets.errors import UsageError
 from ct_assets.neuro import CacheManager, DatasetMetadata, ImageDataset, preview, statistics
 from ct_assets.neuro.modes import read_modes
 from ct_assets.tables.neuro import NeuroImages, NeuroStreams
-from ct_assets_tests.neuro.factories import box_head, data_set, nifti_file
+from ct_assets_tests.neuro.factories import box_head, data_set, dicom_series, nifti_file
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,17 @@ class TestPreview:
         before = {path: path.read_bytes() for path in tmp_path.iterdir()}
         preview.write(cache, studies, statistics.summarise(cache), tmp_path)
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    def test_files_that_are_no_image_are_told_with_their_reasons(self, tmp_path):
+        dicom_series(tmp_path / "raw/colour/scan", slices=3, samples=3)
+        nifti_file(tmp_path / "raw/good/a.nii.gz", box_head(), (1, 1, 4))
+        nifti_file(tmp_path / "raw/good/time.nii.gz", np.zeros((8, 8, 8, 3), dtype=np.int16))
+        metadata = DatasetMetadata.from_directory(tmp_path, {"colour": "ct", "good": "ct"})
+        metadata.save(tmp_path / "metadata.json")
+        cache = CacheManager(tmp_path)
+        page = preview.write(cache, statistics.study_table(metadata), statistics.summarise(cache), tmp_path)
+        assert "colour: 1 x not_monochrome (scan)" in page.read_text()
+        assert "good: 1 x not_three_dimensional (time.nii.gz)" in page.read_text()
 
     def test_background_tokens_are_dimmed(self):
         volume = np.ones((1, 4, 32, 32), dtype=np.float32)
