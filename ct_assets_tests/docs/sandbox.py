@@ -15,7 +15,7 @@ import filelock
 
 from ct_assets.settings.load import PROJECT_ROOT
 
-PARTS = ("ct_assets", "configs", "docs", "scripts", "README.md", "Makefile", "pyproject.toml", "dagster.yaml",
+PARTS = ("ct_assets", "configs", "deploy", "docs", "scripts", "README.md", "Makefile", "pyproject.toml", "dagster.yaml",
          "workspace.yaml", "requirements.lock")  # fmt: skip
 READY_DEMO = "CT_ASSETS_TEST_DEMO"
 """Environment variable: the platform of a demo that is there already, to be copied instead of making one."""

@@ -15,7 +15,9 @@ from ct_assets.defs.instance import open_instance
 from ct_assets.defs.partitions import BATCH
 from ct_assets.defs.platform import Platform
 from ct_assets.intake.batches import ingest
-from ct_assets.reports.alerts import AlertBook
+from ct_assets.reports import notify
+from ct_assets.reports.alerts import Alert, AlertBook
+from ct_assets.settings.alerts import MailSettings
 from ct_assets_tests.defs import platforms
 from ct_assets_tests.services import servers
 
@@ -178,6 +180,13 @@ class TestARunThatFailed:
         run_batch(platform, instance, altered_batch(platform, drop))
         webhook.status = 302
         assert "webhook is away" in tick(platform, instance).skip_reason.skip_message
+
+    def test_is_not_mailed_in_the_clear_where_the_settings_want_encryption(self, mailbox):
+        """By default mail is encrypted; a server that cannot is one that is away."""
+        mail = MailSettings(server="127.0.0.1", port=mailbox.port, to=("data@example.org",))
+        with pytest.raises(OSError, match="STARTTLS"):
+            notify.send_mail(mail, [Alert("stale", "labels", None, "asset_stale")], None, None)
+        assert mailbox.got == []
 
     def test_a_partition_with_a_name_in_it_is_not_told(self, watched, webhook):
         platform, instance = watched
