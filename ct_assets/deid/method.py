@@ -45,6 +45,12 @@ def codes(profile: DeidProfile, *, is_redacted: bool = False) -> tuple[str, ...]
     return ("113100", *(code for code in sorted(in_force) if in_force[code]))
 
 
+def own_text() -> str:
+    """Return every word that DeidentificationMethod and its code sequence may hold."""
+    words = ("CT_ASSETS PS3.15", table.load().edition, _SCHEME, *CODE_MEANINGS, *CODE_MEANINGS.values())
+    return " ".join(words)
+
+
 def method_text(profile: DeidProfile, *, is_redacted: bool = False, mark: str = "") -> str:
     """Return DeidentificationMethod (0012,0063), LO of several values.
 

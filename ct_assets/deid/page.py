@@ -42,6 +42,11 @@ class PageFacts:
 
 def write(path: Path, facts: PageFacts, summary: object, uid_map: pl.DataFrame, profile: DeidProfile) -> None:
     """Write the page of one batch; `summary` is its `DeidSummary`."""
+    path.write_text(render(facts, summary, uid_map, profile), encoding="utf-8")
+
+
+def render(facts: PageFacts, summary: object, uid_map: pl.DataFrame, profile: DeidProfile) -> str:
+    """Return the page of one batch; without facts, what it says whatever the patients are called."""
     from jinja2 import Environment
 
     content = table.load().content
@@ -49,7 +54,7 @@ def write(path: Path, facts: PageFacts, summary: object, uid_map: pl.DataFrame, 
     texts = sorted(facts.texts)
     dangling = uid_graph.dangling(uid_map).group_by("uid_type").len().sort("uid_type")
     template = (resources.files("ct_assets.deid") / "data" / "page.html").read_text("utf-8")
-    page = (
+    return (
         Environment(autoescape=True)
         .from_string(template)
         .render(
@@ -73,7 +78,6 @@ def write(path: Path, facts: PageFacts, summary: object, uid_map: pl.DataFrame, 
             more_texts=max(len(texts) - MAX_TEXTS, 0),
         )
     )
-    path.write_text(page, encoding="utf-8")
 
 
 def _reasons(by_code: dict[str, int]) -> list[tuple[int, str, str, str]]:

@@ -13,6 +13,7 @@ from ct_assets.deid.identifiers import Identifiers
 from ct_assets.deid.key import SecretKey
 from ct_assets.deid.leak_scan import Hit, LeakScanner, Searched, scan_files
 from ct_assets.deid.outcomes import Outcome
+from ct_assets.deid.text import fold
 from ct_assets.layout import DeidPaths
 
 FILES_A_TASK = 32
@@ -29,6 +30,13 @@ class _Task:
     """File, first byte and length."""
 
 
+_AUDIT_TEXT = """file disposition released reasons new patient id study series sop instance uid burned in
+clean warnings pixel digest before after blake3 table PS3 elements path rule action not in E private on the safe list
+without creator of kept removed elements written by de identification cleaned emptied replaced shifted pixels Type
+profile site null true false whole repeating group earlier claim inside a sequence part of data set binary unknown
+attribute unlisted UID description free text network address person s name"""
+"""The words of an audit line that no input brings, beside attributes and reason codes."""
+
 _scanner: LeakScanner | None = None
 _audit = Path()
 
@@ -39,15 +47,20 @@ def scan(
     identifiers: Identifiers,
     old_uids: list[str],
     key: SecretKey,
+    own_text: str,
     *,
     workers: int,
     preload: tuple[str, ...],
 ) -> list[Hit]:
-    """Search released files, their names, the audit and the page; return what was found."""
+    """Search released files, their names, the audit and the page; return what was found.
+
+    `own_text` is what the page and DeidentificationMethod say whatever the patients are called.
+    """
     searched = Searched(
         identifiers.searched_everywhere,
         frozenset(old_uids),
         {patient: frozenset(dates) for patient, dates in identifiers.births.items()},
+        own_words(own_text),
     )
     released = [(one.path, one.pixels_after) for one in outcomes if one.path]
     tasks = [
@@ -76,6 +89,11 @@ def scan(
             hits += found
             advance(len(task.released))
     return hits
+
+
+def own_words(own_text: str) -> frozenset[str]:
+    """Return the words of an audit line that no input brings, and those of `own_text`, folded."""
+    return frozenset(fold(f"{_AUDIT_TEXT} {own_text}").split())
 
 
 def _start(searched: Searched, key: SecretKey, audit: Path) -> None:

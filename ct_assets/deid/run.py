@@ -21,6 +21,7 @@ from ct_assets.deid import (
     dispositions,
     first_pass,
     listing,
+    method,
     page,
     proof,
     review,
@@ -119,10 +120,18 @@ def deidentify(
         _write_tables(staging.staged, outcomes, uid_map)
         summary = _summary(outcomes, uid_map, len(identifiers.searched_everywhere))
         page.write(staging.staged.report, spent.page, summary, uid_map, profile)
+        own_text = f"{method.own_text()} {page.render(page.PageFacts(), summary, uid_map, profile)}"
         old_uids = [] if profile.retain_uids else uid_map["old_uid"].to_list()
         with timings.step("leak_scan") as step:
             hits = proof.scan(
-                staging.staged, outcomes, identifiers, old_uids, key, workers=workers, preload=PRELOAD
+                staging.staged,
+                outcomes,
+                identifiers,
+                old_uids,
+                key,
+                own_text,
+                workers=workers,
+                preload=PRELOAD,
             )
             step.items = summary.released
         _report_scan(paths, hits, summary)

@@ -159,6 +159,14 @@ class TestWhatIsNoLeak:
         scanner = LeakScanner(Searched(identifiers.searched_everywhere), KEY)
         assert scanner.audit(b'{"path":"GantryID","rule":"E.1-1 X","action":"removed"}', "audit") == []
 
+    def test_our_own_words_in_our_own_texts_only(self):
+        identifiers = Identifiers()
+        identifiers.add("name", "Refer^Quenneville", "P")
+        scanner = LeakScanner(Searched(identifiers.searched_everywhere, own_words=frozenset({"refer"})), KEY)
+        assert scanner.text(b"<p>objects refer to</p>", "page") == []
+        assert scanner.text(b"<p>Refer Quenneville</p>", "page") != []
+        assert hits(scanner, as_bytes(clean(StudyDescription="CT REFER"))) != []
+
 
 @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"])
 def test_its_own_parser_sees_what_pydicom_sees(syntax):

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -14,9 +15,12 @@ import polars as pl
 import pydicom
 import pytest
 
+from ct_assets.deid import method, proof
 from ct_assets.deid import run as run_module
 from ct_assets.deid.checks import lost_files, uid_map_faults
+from ct_assets.deid.identifiers import is_strong
 from ct_assets.deid.leak_scan import Hit
+from ct_assets.deid.text import fold
 from ct_assets.deid.uids import new_uid
 from ct_assets.errors import SafetyError, UsageError
 from ct_assets.files import sha256_file
@@ -332,6 +336,33 @@ class TestALeak:
         with pytest.raises(SafetyError):
             run(tmp_path / "in", tmp_path / "out")
         assert not (tmp_path / "out/dicom").exists()
+
+
+class TestAPatientCalledLikeOurOwnWords:
+    """Names and numbers that page, audit and DeidentificationMethod hold for everyone."""
+
+    @pytest.mark.parametrize(
+        ("name", "number"),
+        [("Rule^Every", "113105"), ("Refer^Warnings", "113107"), ("Stand^Written", "113100")],
+    )
+    def test_is_released(self, tmp_path, name, number):
+        slices(tmp_path / "in", PatientName=name, PatientID=number)
+        made = run(tmp_path / "in", tmp_path / "out")
+        assert made.summary.released == 3
+
+    def test_and_is_removed_from_text_all_the_same(self, tmp_path):
+        slices(
+            tmp_path / "in", PatientName="Rule^Every", PatientID="113105", StudyDescription="CT RULE 113105"
+        )
+        made = run(tmp_path / "in", tmp_path / "out")
+        (path, *_) = made.paths.dicom.rglob("*.dcm")
+        assert pydicom.dcmread(path).StudyDescription == "CT"
+
+    def test_every_word_of_an_audit_is_known_for_our_own(self, corpus_run):
+        audit = corpus_run.paths.audit.read_text()
+        told = re.sub(r'"path":"[^"]*"|"(new_[a-z_]+|file)":"[^"]*"|[0-9a-f]{32,}', "", audit)
+        words = {fold(word) for word in re.findall(r"[A-Za-z0-9]+", told)}
+        assert {word for word in words if is_strong(word)} <= proof.own_words(method.own_text())
 
 
 class TestUsage:
