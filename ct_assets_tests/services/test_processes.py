@@ -11,6 +11,7 @@ import time
 import pytest
 
 from ct_assets.defs import service
+from ct_assets.defs.instance import open_instance
 from ct_assets.errors import UsageError
 from ct_assets.settings.load import PROJECT_ROOT
 from ct_assets.settings.platform import Settings
@@ -137,3 +138,30 @@ def test_the_receiver_logs_json_too(tmp_path):
         one.end()
     lines = [json.loads(line) for line in one.said().splitlines()]
     assert {"at", "level", "message"} <= set(lines[0])
+
+
+class TestTheQueue:
+    def test_dagster_reads_the_limits_as_they_are_meant(self, tmp_path):
+        """Two runs at once, one of a cross-validation, and never two of one partition."""
+        platforms.write_settings(
+            tmp_path,
+            tmp_path / "labels.csv",
+            service={"queue": {"max_runs": 2, "max_runs_by_job": {"cross_validation": 1}, "retries": 3}},
+        )
+        with open_instance(platforms.settings_of(tmp_path)) as instance:
+            queue = instance.get_concurrency_config().run_queue_config
+            assert queue.max_concurrent_runs == 2
+            assert {
+                "key": "dagster/job_name",
+                "value": "cross_validation",
+                "limit": 1,
+            } in queue.tag_concurrency_limits
+            a_partition = {"applyLimitPerUniqueValue": True}
+            assert {
+                "key": "dagster/partition",
+                "value": a_partition,
+                "limit": 1,
+            } in queue.tag_concurrency_limits
+            assert instance.run_retries_max_retries == 3
+            assert instance.run_retries_retry_on_asset_or_op_failure is False
+            assert instance.run_monitoring_enabled
