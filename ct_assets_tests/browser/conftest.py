@@ -22,7 +22,7 @@ from ct_assets_tests.docs.sandbox import session_folder, with_demo
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync")  # fmt: skip
-PATIENCE_MS = 120_000
+PATIENCE_MS = 300_000
 """The machine may be busy with other tests."""
 START_S = 300
 EXPERIMENT_NAME = "browser"

@@ -4,7 +4,7 @@ import pytest
 
 from ct_assets_tests.docs.sandbox import session_folder, with_demo
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 BROKEN_IMAGES = """Promise.all(Array.from(document.images).map(image => {
     image.loading = 'eager';

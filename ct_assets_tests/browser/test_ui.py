@@ -7,9 +7,9 @@ import pytest
 from ct_assets.defs.graph import GRAPH
 from ct_assets_tests.browser.conftest import EXPERIMENT_NAME
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-TRAINING_MS = 900_000
+TRAINING_MS = 1_800_000
 SETTLING_MS = 3000
 """The drawing moves to its place."""
 WHOLE_GRAPH = {"width": 2600, "height": 2300}
