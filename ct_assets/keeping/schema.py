@@ -98,7 +98,12 @@ def outdated(layout: Layout) -> list[str]:
 
 def _ledgers(layout: Layout) -> Iterator[tuple[Path, type[dy.Schema]]]:
     """Yield what cannot be made anew: every other table is made again where its form differs."""
-    for path, schema in ((layout.splits, SplitLedger), (layout.case_numbers, CaseNumbers)):
+    ledgers = (
+        (layout.splits, SplitLedger),
+        (layout.case_numbers, CaseNumbers),
+        (layout.brain / "splits.parquet", SplitLedger),
+    )
+    for path, schema in ledgers:
         if path.exists():
             yield path, schema
 
@@ -108,7 +113,8 @@ def _from_before_withdrawals(layout: Layout) -> list[str]:
     done = []
     for path, schema in _ledgers(layout):
         table = pl.read_parquet(path)
-        if "is_withdrawn" not in table.columns:
+        is_old = "is_withdrawn" not in table.columns
+        if is_old:
             table = table.with_columns(is_withdrawn=pl.lit(False))
             done.append(f"{path.name}: column is_withdrawn")
         if set(table.columns) != set(schema.column_names()):
@@ -117,7 +123,7 @@ def _from_before_withdrawals(layout: Layout) -> list[str]:
                 "restore it from a backup. Nothing was touched."
             )
         kept = table.select(schema.column_names())
-        if schema is SplitLedger and done:
+        if schema is SplitLedger and is_old:
             kept = splits.chained(kept)
         if not kept.equals(pl.read_parquet(path)):
             tables.write_table(path, kept, schema)

@@ -140,6 +140,16 @@ class TestAnOlderForm:
         schema.hold(layout)
         assert broken_rows(tables.read_table(layout.splits, SplitLedger)) == []
 
+    def test_the_ledger_of_brain_ct_is_held_to_the_form_as_well(self, layout):
+        write_ledgers(layout)
+        ledger = pl.read_parquet(layout.splits)
+        layout.brain.mkdir(parents=True)
+        ledger.drop("is_withdrawn").write_parquet(layout.brain / "splits.parquet")
+        with pytest.raises(UsageError, match=r"splits\.parquet lacks is_withdrawn"):
+            schema.hold(layout)
+        schema.upgrade(layout)
+        assert pl.read_parquet(layout.brain / "splits.parquet").equals(ledger)
+
     def test_a_ledger_that_no_version_wrote_is_refused_by_name_and_not_touched(self, layout):
         write_ledgers(layout)
         pl.read_parquet(layout.splits).with_columns(colour=pl.lit("red")).write_parquet(layout.splits)
