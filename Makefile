@@ -45,7 +45,7 @@ test-all: test test-slow
 
 # Servers on loopback, started by the tests; a test whose server is not installed is skipped and says so.
 test-services: install-services
-	$(PYTEST) -m services -rs --durations=15 ct_assets_tests
+	$(PYTEST) -m services -n 2 --dist loadfile -rs --durations=15 ct_assets_tests
 
 lint: install
 	$(BIN)/ruff format --check .

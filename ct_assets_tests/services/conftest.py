@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-TRIED: list[tuple[str, str, str]] = []
+TRIED = "tried"
 
 
 def pytest_collection_modifyitems(items):
@@ -15,18 +15,25 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
-def tried():
-    """Call with what was done, what came of it, and a figure: the table at the end of the session."""
+def tried(record_property):
+    """Call with what was done, what came of it, and a figure: a row of the table at the end of the session."""
 
     def note(fault: str, outcome: str, figure: str = "") -> None:
-        TRIED.append((fault, outcome, figure))
+        record_property(TRIED, [fault, outcome, figure])
 
     return note
 
 
 def pytest_terminal_summary(terminalreporter):
-    if not TRIED:
+    """Print the rows of the tests that passed; they come with the reports, from other processes too."""
+    rows = [
+        row
+        for report in terminalreporter.stats.get("passed", [])
+        for name, row in report.user_properties
+        if name == TRIED
+    ]
+    if not rows:
         return
     terminalreporter.section("tried")
-    for fault, outcome, figure in TRIED:
-        terminalreporter.write_line(f"| {fault} | {outcome} | {figure} |")
+    for row in rows:
+        terminalreporter.write_line(f"| {' | '.join(row)} |")
