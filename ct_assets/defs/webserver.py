@@ -24,6 +24,10 @@ REPORT_HEADERS = {
 }
 """A page of a report is text and pictures: nothing on it may run or ask this server for anything."""
 
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Prometheus' text format: it does not read what is served as bytes of an unknown kind
+(https://prometheus.io/docs/instrumenting/exposition_formats/)."""
+
 
 class Reports(StaticFiles):
     """The files under `reports/` of the data root: no listing, no link that leads out of it."""
@@ -32,6 +36,8 @@ class Reports(StaticFiles):
         """Return a file, with headers that let it do nothing."""
         response = super().file_response(*args, **options)
         response.headers.update(REPORT_HEADERS)
+        if str(args[0]).endswith(".prom"):
+            response.headers["Content-Type"] = METRICS_TYPE
         return response
 
 

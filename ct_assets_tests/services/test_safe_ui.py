@@ -179,6 +179,15 @@ class TestLogin:
         assert site.curl("/reports/../../key", "--path-as-is", user=VIEWER)[0] in (400, 403, 404)
         assert site.curl("/reports/..%2f..%2fkey", "--path-as-is", user=VIEWER)[0] in (400, 403, 404)
 
+    def test_the_metrics_are_text_behind_the_same_login(self, site):
+        metrics = site.folder / "data/reports/ct_assets.prom"
+        metrics.write_text("ct_assets_inbox_batches 0\n")
+        assert site.curl("/reports/ct_assets.prom")[0] == 401
+        status, answer = site.curl("/reports/ct_assets.prom", "--include", user=VIEWER)
+        assert status == 200
+        assert "content-type: text/plain" in answer.lower()
+        assert "ct_assets_inbox_batches 0" in answer
+
     def test_plain_http_is_sent_to_tls(self, site):
         done = subprocess.run(
             [servers.program("curl"), "--silent", "--head", f"http://127.0.0.1:{site.http}/x"],
@@ -205,6 +214,17 @@ class TestMutations:
         )
         assert status == 403
         assert "by-get" not in site.partitions()
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/operate/graphql/", "/operate//graphql", "/operate/%67raphql", "/operate/x/../graphql", "//operate/graphql",
+         "/operate/GraphQL", "/operate/graphql;x", "/operate/graphql%3Fquery"],
+    )  # fmt: skip
+    def test_not_by_get_under_another_spelling_of_the_address(self, site, path):
+        query = f"query={mutation('spelled')}"
+        site.curl(path, "--path-as-is", "--get", "--data-urlencode", query, user=OPERATOR)
+        site.curl(path, "--path-as-is", "--head", "--get", "--data-urlencode", query, user=OPERATOR)
+        assert "spelled" not in site.partitions()
 
     @pytest.mark.parametrize(
         "header",
