@@ -187,16 +187,22 @@ def run_to_the_door(pipeline: Pipeline, until: str | None = None) -> None:
             for name, node in GRAPH.items()
             if node.partition == kind and node.automated and name in wanted
         ]
-        if names and _has_inputs(pipeline, kind):
+        if names and _has_inputs(pipeline, names, kind):
             pipeline.refresh(names)
 
 
-def _has_inputs(pipeline: Pipeline, kind: str | None) -> bool:
+def _has_inputs(pipeline: Pipeline, names: list[str], kind: str | None) -> bool:
     """Tell whether what the next part of the graph reads was ever made, and did not fail just now."""
-    first_input = "metadata_audit" if kind is None else "nifti_cohort"
-    keys = provenance.partition_keys(pipeline.instance, pipeline.platform, first_input)
-    made = any(pipeline.records.data_versions(first_input, keys).values())
+    first_inputs = {"nifti_cohort"}
+    if kind is None:
+        first_inputs = {dep for name in names for dep in GRAPH[name].deps if GRAPH[dep].partition == "batch"}
+    made = all(_was_made(pipeline, name) for name in first_inputs)
     return made and (kind is None or not pipeline.outcome.cohort_failed)
+
+
+def _was_made(pipeline: Pipeline, name: str) -> bool:
+    keys = provenance.partition_keys(pipeline.instance, pipeline.platform, name)
+    return any(pipeline.records.data_versions(name, keys).values())
 
 
 def _upstream_of(name: str) -> set[str]:

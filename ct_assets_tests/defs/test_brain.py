@@ -1,17 +1,24 @@
 """Brain CT classification in the graph: from a folder of slices to the one test, work only where something changed."""
 
 import dagster as dg
+import numpy as np
+import polars as pl
 import pytest
 
 from ct_assets import files
+from ct_assets.brain import stages
 from ct_assets.defs import partitions, provenance
+from ct_assets.defs.brain import place_of
 from ct_assets.defs.brain_demo import run_graph
 from ct_assets.defs.build import build_definitions
 from ct_assets.defs.instance import open_instance
+from ct_assets.defs.pipeline import Pipeline
 from ct_assets.defs.platform import Platform
 from ct_assets.learning.test_readings import Readings
+from ct_assets.phantom import head
 from ct_assets.settings.brain import BrainConfig, BrainSettings
 from ct_assets_tests.brain.factories import data_set, dicom
+from ct_assets_tests.defs import platforms
 
 SETTINGS = BrainSettings(
     k_folds=2, batch_size=8, num_workers=0, out_size=32, test_size=0.25, holdout_frac=0.25, prep_plot_n=1,
@@ -72,6 +79,40 @@ def test_nothing_is_scored_before_something_is_selected(brain):
         definitions = build_definitions(brain)
         assert "nothing is selected yet" in failure(run(definitions, instance, "brain_test_report"))
         assert "no places yet" in failure(run(definitions, instance, "brain_selection"))
+
+
+@pytest.mark.slow
+def test_head_ct_of_the_platforms_own_batches(tmp_path):
+    """Series of a delivery, de-identified, labelled by a kept column of the clinic's table."""
+    rows = ["PatientID,Overall Stage,Lesion"]
+    for number in range(8):
+        patient = head.invent(number, np.random.default_rng(number), is_positive=number % 2 == 1, matrix=48)
+        head.write_series(tmp_path / f"drop/{number}", patient, f"s{number}")
+        rows.append(f"{patient.person.patient_id},,{'yes' if number % 2 else 'no'}")
+    (tmp_path / "clinic.csv").write_text("\n".join(rows) + "\n")
+    keep = {"brain_label": {"column": "Lesion", "values": {"0": ["no"], "1": ["yes"]}}}
+    platforms.write_settings(
+        tmp_path, tmp_path / "clinic.csv", brain={"source": "batches", "k_folds": 2, "test_size": 0.25},
+        labels={"csv": str(tmp_path / "clinic.csv"), "keep": keep},
+    )  # fmt: skip
+    settings = platforms.settings_of(tmp_path)
+    platforms.take(settings, tmp_path / "drop")
+    # Each of the two can be asked for alone.
+    for name in ("labels", "metadata_audit"):
+        assert name in [made for made, _ in platforms.run(settings, until=name).made]
+    with open_instance(settings) as instance:
+        pipeline = Pipeline(settings, instance)
+        pipeline.refresh(["brain_features", "brain_first_look", "brain_splits"], [None])
+        pipeline.outcome.raise_failures()
+        table = stages.read_features(place_of(Platform(settings)))
+        assert table.height == 8 * 11
+        assert table["error"].null_count() == table.height
+        assert table["group_id"].n_unique() == table["series_id"].n_unique() == 8
+        assert table.group_by("group_id").agg(pl.col("label").n_unique())["label"].max() == 1
+        assert table["label"].sum() == 4 * 11
+        again = Pipeline(settings, instance)
+        again.refresh(["brain_features", "brain_first_look", "brain_splits"], [None])
+        assert not again.outcome.made
 
 
 @pytest.mark.slow
