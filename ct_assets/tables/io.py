@@ -11,6 +11,7 @@ import dataframely as dy
 import polars as pl
 
 from ct_assets import files
+from ct_assets.errors import UsageError
 
 TableSchema = TypeVar("TableSchema", bound=dy.Schema)
 
@@ -54,8 +55,15 @@ def validate(
 
 
 def read_table(path: Path, schema: type[dy.Schema]) -> pl.DataFrame:
-    """Read a table that `write_table` wrote."""
-    return pl.read_parquet(path).select(schema.column_names())
+    """Read a table that `write_table` wrote. Raises `UsageError` where another version wrote other columns."""
+    table = pl.read_parquet(path)
+    missing = sorted(set(schema.column_names()) - set(table.columns))
+    if missing:
+        raise UsageError(
+            f"{path.name}: lacks {', '.join(missing)}; another version of ct-assets wrote it. Materialize the asset that "
+            "makes it again (`ct-assets upgrade` for ledgers)"
+        )
+    return table.select(schema.column_names())
 
 
 def frame(rows: list[dict[str, Any]], schema: type[dy.Schema]) -> pl.DataFrame:

@@ -164,3 +164,10 @@ class TestAnOlderForm:
         before = everything(layout)
         assert schema.upgrade(layout) == []
         assert everything(layout) == before
+
+
+def test_a_table_that_another_version_wrote_is_refused_by_name_with_the_columns_it_lacks(layout):
+    write_ledgers(layout)
+    pl.read_parquet(layout.case_numbers).drop("is_withdrawn").write_parquet(layout.case_numbers)
+    with pytest.raises(UsageError, match=r"case_numbers\.parquet: lacks is_withdrawn; another version"):
+        tables.read_table(layout.case_numbers, CaseNumbers)
