@@ -338,11 +338,18 @@ class Trainer:
             )
             position.stopping_waited = 0 if better else position.stopping_waited + 1
             position.stopping_best = stopping if better else position.stopping_best
-        if not position.best or _better(value, position.best[0]["value"], settings.monitor, 0.0):
-            position.best_metrics = {name: float(v) for name, v in measured.items()}
         entry = {"epoch": float(position.epoch), "value": float(value)}
+        loss = measured.get("loss")
+        if loss is not None and math.isfinite(loss):
+            entry["loss"] = float(loss)
         sign = -1.0 if settings.monitor not in LOWER_IS_BETTER else 1.0
-        ranked = sorted([*position.best, entry], key=lambda e: (sign * e["value"], e["epoch"]))
+        # Ranks (an AUPRC of 1, say) tie often on few patients; of equals the one that is surer of the truth is kept.
+        ranked = sorted(
+            [*position.best, entry],
+            key=lambda e: (sign * e["value"], e.get("loss", math.inf), e["epoch"]),
+        )
+        if ranked[0] is entry:
+            position.best_metrics = {name: float(v) for name, v in measured.items()}
         position.best = ranked[: settings.keep_best]
         return entry in position.best
 

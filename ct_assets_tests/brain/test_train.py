@@ -146,6 +146,20 @@ class TestStages:
         assert len(outcome.history) == 1 + patience + 1
         assert outcome.metric == 0.9
 
+    def test_of_equally_good_epochs_the_one_with_less_loss_is_kept_and_patience_goes_on(
+        self, data, tmp_path, monkeypatch
+    ):
+        told = iter([(1.0, 6.0), (1.0, 0.2), (1.0, 3.0)])
+
+        def validate(_task, *_):
+            auprc, loss = next(told)
+            return {"auprc": auprc, "auroc": 0.5, "loss": loss}
+
+        monkeypatch.setattr(train.BrainTask, "validate", validate)
+        outcome = run(data, tmp_path, epochs_head=12, epochs_ft=0, patience_head=1)
+        assert len(outcome.history) == 3
+        assert checkpoints.load_weights(tmp_path / train.HEAD / train.WEIGHTS_NAME)[1]["epoch"] == "2"
+
     @pytest.mark.slow
     def test_a_cosine_falls_to_nothing_within_each_stage(self, data, tmp_path):
         outcome = run(
