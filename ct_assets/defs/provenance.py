@@ -4,9 +4,12 @@ Belongs here: the digest of an asset's inputs (data versions upstream, settings,
 files), stored with each materialization. `ct-assets run` makes an asset again when the digest changed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
+from pydantic import BaseModel
 
 from ct_assets import files
 from ct_assets.defs import partitions
@@ -83,13 +86,32 @@ def input_digest(records: Records, platform: Platform, name: str, partition: str
         {
             "code_version": node.code_version,
             "settings": {
-                section: getattr(platform.settings, section).model_dump(mode="json")
-                for section in node.sections
+                section: _wherever(getattr(platform.settings, section)) for section in node.sections
             },
             "external": None if node.external is None else node.external(platform, partition),
             "upstream": upstream,
         }
     )
+
+
+def _wherever(section: BaseModel) -> Any:
+    """Return a section of the settings as plain values, of outside files only the name.
+
+    What stands in them counts by itself (`external`); where they lie differs between the machines of one
+    platform, and would have each make anew what the other made.
+    """
+    return _without_folders(section.model_dump(), section.model_dump(mode="json"))
+
+
+def _without_folders(value: Any, shown: Any) -> Any:
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, Mapping):
+        both = zip(value.values(), shown.items(), strict=True)
+        return {key: _without_folders(inner, plain) for inner, (key, plain) in both}
+    if isinstance(value, list | tuple):
+        return [_without_folders(inner, plain) for inner, plain in zip(value, shown, strict=True)]
+    return shown
 
 
 def is_current(records: Records, platform: Platform, name: str, partition: str | None) -> bool:
