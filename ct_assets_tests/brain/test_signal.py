@@ -8,10 +8,10 @@ from ct_assets.brain import cv, dataset, features, final, images, splits
 from ct_assets.phantom import head
 from ct_assets.settings.brain import BrainConfig, RunOptions
 
-OPTIONS = RunOptions(k_folds=2, test_size=0.1, batch_size=16, num_workers=0, out_size=64)
+OPTIONS = RunOptions(k_folds=2, test_size=0.1, batch_size=8, num_workers=0, out_size=64)
 CONFIG = BrainConfig(
-    epochs_head=1, epochs_ft=7, patience_ft=7, lr_ft=1e-3, grad_clip=None, rotation_deg=0, shift_share=0,
-    scale_range=(1.0, 1.0),
+    epochs_head=1, epochs_ft=7, patience_ft=7, lr_ft=1e-3, use_cosine_schedule=True, grad_clip=None, rotation_deg=0,
+    shift_share=0, scale_range=(1.0, 1.0),
 )  # fmt: skip
 
 
