@@ -324,10 +324,8 @@ def train(
         str | None, typer.Option(help="Name; default: that of the training configuration.")
     ] = None,
     fold: Annotated[str | None, typer.Option(help="One fold; default: all, one after the other.")] = None,
-    pause: Annotated[
-        bool, typer.Option(help="Ask a running training to write a checkpoint and wait.")
-    ] = False,
-    stop: Annotated[bool, typer.Option(help="Ask a running training to write a checkpoint and end.")] = False,
+    pause: Annotated[bool, typer.Option(help="Ask a running training to save all and make way.")] = False,
+    stop: Annotated[bool, typer.Option(help="Ask one to end early and count with what it learnt.")] = False,
     status: Annotated[
         bool, typer.Option(help="Show phase, epoch, ETA and last metrics of each fold.")
     ] = False,

@@ -59,13 +59,23 @@ def train(settings: Settings, experiment: str | None, fold: str | None) -> None:
 def steer(
     settings: Settings, experiment: str | None, fold: str | None, wish: Literal["pause", "stop"]
 ) -> None:
-    """Ask running trainings to write a checkpoint and wait, or end."""
-    from ct_assets.learning import control
+    """Ask running trainings to save everything and make way, or to end early. Raises `UsageError` if none runs."""
+    from ct_assets.learning import control, state
 
     name = experiment or load_training_config(settings.training).experiment
+    asked = []
     for each in [fold] if fold is not None else partitions.fold_names(settings):
-        control.request(settings.layout.fold_model(name, each), wish)
-    progress.say(f"asked {name} to {wish}; it does so after the step under way")
+        model_dir = settings.layout.fold_model(name, each)
+        found = state.read(model_dir)
+        if found is not None and found.is_alive:
+            control.request(model_dir, wish)
+            asked.append(each)
+    if not asked:
+        of = name if fold is None else f"{name}, fold {fold},"
+        raise UsageError(
+            f"nothing of {of} is being trained; `ct-assets train --status` tells where each fold stands"
+        )
+    progress.say(f"asked fold {', '.join(asked)} of {name} to {wish}; it does so after the step under way")
 
 
 def show_training(settings: Settings, experiment: str | None) -> None:
