@@ -12,6 +12,7 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
+TRIED = "tried"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -27,3 +28,23 @@ def real_data() -> Path:
 def secret_hex() -> str:
     """A fixed secret key, 64 hex digits."""
     return "00112233445566778899aabbccddeeff" * 2
+
+
+@pytest.fixture
+def tried(record_property):
+    """Call with a fault, what came of it, and a figure: a row of the table at the end of the session."""
+
+    def note(fault: str, outcome: str, figure: str = "") -> None:
+        record_property(TRIED, [fault, outcome, figure])
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the rows of the tests that passed; they come with the reports, from other processes too."""
+    passed = terminalreporter.stats.get("passed", [])
+    rows = [row for report in passed for name, row in report.user_properties if name == TRIED]
+    if rows:
+        terminalreporter.section("tried")
+    for row in rows:
+        terminalreporter.write_line(f"| {' | '.join(row)} |")

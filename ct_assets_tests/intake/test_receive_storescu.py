@@ -90,7 +90,7 @@ def arrived(layout: Layout) -> int:
     return sum(1 for _ in (layout.inbox / ".receiving/studies").rglob("*.dcm"))
 
 
-def test_three_hundred_slices_from_three_senders_at_once(receive, series):
+def test_three_hundred_slices_from_three_senders_at_once(receive, series, tried):
     one = receive()
     senders = [storescu(one.port, folder) for folder in series]
     assert [sender.wait(120) for sender in senders] == [0, 0, 0]
@@ -98,6 +98,7 @@ def test_three_hundred_slices_from_three_senders_at_once(receive, series):
     digests = [digest for files in delivered(one.layout).values() for digest in files]
     assert len(set(digests)) == 3 * SLICES
     assert one.stop() == 0
+    tried("300 slices from three senders at once", "three batches, every digest once")
 
 
 def test_two_series_of_one_study_interleaved_are_one_batch(receive, tmp_path):
@@ -109,7 +110,7 @@ def test_two_series_of_one_study_interleaved_are_one_batch(receive, tmp_path):
     wait_for(lambda: sizes(one.layout) == [60], 30)
 
 
-def test_a_sender_that_is_killed_in_the_middle_leaves_no_half_batch(receive, series):
+def test_a_sender_that_is_killed_in_the_middle_leaves_no_half_batch(receive, series, tried):
     one = receive()
     sender = storescu(one.port, series[0])
     wait_for(lambda: arrived(one.layout) >= 20, 60)
@@ -122,9 +123,10 @@ def test_a_sender_that_is_killed_in_the_middle_leaves_no_half_batch(receive, ser
     wait_for(lambda: sizes(one.layout) == [SLICES], 30)
     assert storescu(one.port, series[0]).wait(60) == 0
     wait_for(lambda: sizes(one.layout) == [SLICES, SLICES], 30)
+    tried("sender killed in the middle", "no batch of it; sent again, one whole batch")
 
 
-def test_killed_in_the_middle_and_started_again_nothing_is_lost_and_nothing_twice(receive, series):
+def test_killed_in_the_middle_and_started_again_nothing_is_lost_and_nothing_twice(receive, series, tried):
     one = receive()
     senders = [storescu(one.port, folder) for folder in series]
     wait_for(lambda: arrived(one.layout) >= 60, 60)
@@ -140,9 +142,10 @@ def test_killed_in_the_middle_and_started_again_nothing_is_lost_and_nothing_twic
     wait_for(lambda: sizes(one.layout) == [SLICES] * 3, 30)
     digests = [digest for files in delivered(one.layout).values() for digest in files]
     assert len(set(digests)) == 3 * SLICES
+    tried("receiver SIGKILL with 300 slices under way", "every object once after the senders repeat")
 
 
-def test_killed_again_and_again_every_object_ends_in_one_batch(receive, series):
+def test_killed_again_and_again_every_object_ends_in_one_batch(receive, series, tried):
     """Also kills between the steps of handing over: the quiet time is short, the kills come at any moment."""
     one = receive(quiet_seconds=0)
     for _ in range(5):
@@ -155,13 +158,16 @@ def test_killed_again_and_again_every_object_ends_in_one_batch(receive, series):
     wait_for(lambda: sum(sizes(one.layout)) == SLICES and not settling.open_studies(one.layout), 30)
     digests = [digest for files in delivered(one.layout).values() for digest in files]
     assert len(digests) == len(set(digests)) == SLICES
+    tried("receiver SIGKILL five times", "every object in one batch")
 
 
 def delivered_safely(layout: Layout) -> bool:
     return any(not folder.name.startswith(".") for folder in layout.inbox.iterdir())
 
 
-def test_a_disk_that_is_full_is_told_to_the_sender_and_what_was_acknowledged_stays(receive, series, tmp_path):
+def test_a_disk_that_is_full_is_told_to_the_sender_and_what_was_acknowledged_stays(
+    receive, series, tmp_path, tried
+):
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", small], capture_output=True)
@@ -182,3 +188,4 @@ def test_a_disk_that_is_full_is_told_to_the_sender_and_what_was_acknowledged_sta
         one.stop()
     finally:
         subprocess.run(["umount", "-l", small], check=True)
+    tried("disk full while receiving", "A700; what was acknowledged stays; with room one whole batch")

@@ -75,9 +75,14 @@ def from_the_store_alone(folder: Path, phantom: cohort.PhantomCohort, store: Obj
     return platforms.digests(settings.data_root)
 
 
-def test_the_whole_run_gives_the_digests_of_local_disk(finished, local, phantom, store, tmp_path):
+def test_the_whole_run_gives_the_digests_of_local_disk(finished, local, phantom, store, tmp_path, tried):
     assert platforms.digests(finished.data_root) == local
     assert from_the_store_alone(tmp_path, phantom, store) == local
+    tried(
+        f"phantom run at {store.url}",
+        "the digests of local disk, also from the store alone",
+        f"{len(local)} files",
+    )
 
 
 def test_a_second_machine_starts_from_the_store_and_finds_nothing_to_do(finished, phantom, store, tmp_path):
@@ -121,7 +126,7 @@ def run_and_kill(folder: Path, words: str) -> None:
 
 
 @pytest.mark.parametrize("words", ["publishing to the store", "cases: 1/"])
-def test_killed_anywhere_another_machine_goes_on_from_the_store(words, phantom, local, tmp_path):
+def test_killed_anywhere_another_machine_goes_on_from_the_store(words, phantom, local, tmp_path, tried):
     with STORES["moto"](tmp_path / "store") as store:
         first = machine(tmp_path / "first", phantom, store)
         take_both(first, phantom)
@@ -129,9 +134,10 @@ def test_killed_anywhere_another_machine_goes_on_from_the_store(words, phantom, 
         second = machine(tmp_path / "second", phantom, store)
         platforms.run(second)
         assert from_the_store_alone(tmp_path / "third", phantom, store) == local
+    tried(f"machine killed at `{words}`", "another goes on from the store; same digests")
 
 
-def test_a_store_that_goes_away_is_told_and_what_was_made_goes_up_later(phantom, local, tmp_path):
+def test_a_store_that_goes_away_is_told_and_what_was_made_goes_up_later(phantom, local, tmp_path, tried):
     with STORES["azurite"](tmp_path / "store") as store:
         one = machine(tmp_path / "one", phantom, store)
         take_both(one, phantom)
@@ -141,3 +147,4 @@ def test_a_store_that_goes_away_is_told_and_what_was_made_goes_up_later(phantom,
         store.server = store.restart()
         platforms.run(one)
         assert from_the_store_alone(tmp_path / "other", phantom, store) == local
+    tried("object store away", "told in one line; what was made goes up later; same digests")
