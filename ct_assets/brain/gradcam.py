@@ -19,6 +19,9 @@ from ct_assets.brain.images import Prepared
 Floats = npt.NDArray[np.float32]
 
 KINDS = ("TP", "FP", "FN")
+BLOCKS = ("layer1", "layer2", "layer3", "layer4")
+LEAST_CELLS = 7
+"""Features on fewer cells a side say nothing about where: torchvision's last block has 7 for pictures of 224."""
 A_KIND = 6
 """Slices of each kind: the surest of the called, and of the missed ones those called last."""
 
@@ -26,26 +29,29 @@ A_KIND = 6
 def heat(network: nn.Module, image: Floats) -> Floats:
     """Return the heat of a slice (channels, size, size) of [0, 1] for the lesion, (size, size) of [0, 1].
 
-    Features of the last block, weighted by the mean gradient of the logit; what speaks against a lesion is 0.
+    Features of the last block with enough cells (the last one for pictures of 224 pixels and more), weighted by
+    the mean gradient of the logit; what speaks against a lesion is 0.
     """
     device = next(network.parameters()).device
-    kept: dict[str, Tensor] = {}
+    kept: list[Tensor] = []
 
     def keep(_: nn.Module, __: Any, output: Tensor) -> None:
-        kept["features"] = output
+        kept.append(output)
         output.retain_grad()
 
     network.eval()
-    block = network.get_submodule("layer4")
-    handle = block.register_forward_hook(keep)
+    blocks = [block for name, block in network.named_children() if name in BLOCKS]
+    handles = [block.register_forward_hook(keep) for block in blocks]
     try:
         with torch.enable_grad():
             inputs = torch.from_numpy(images.network_input(image))[None].to(device).requires_grad_()
             network(inputs)[:, 0].sum().backward()
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
         network.zero_grad(set_to_none=True)
-    features = kept["features"]
+    fine_enough = [features for features in kept if min(features.shape[-2:]) >= LEAST_CELLS]
+    features = (fine_enough or kept[:1])[-1]
     assert features.grad is not None
     weights = features.grad.mean(dim=(2, 3), keepdim=True)
     coarse = functional.relu((weights * features).sum(dim=1, keepdim=True)).detach()

@@ -2,10 +2,13 @@
 
 import numpy as np
 import polars as pl
+import pytest
 import torch
 from torch import nn
 
 from ct_assets.brain import gradcam, plots
+from ct_assets.brain import network as networks
+from ct_assets.settings.brain import BrainConfig
 
 
 class Bright(nn.Module):
@@ -38,6 +41,18 @@ class TestHeat:
     def test_what_speaks_against_a_lesion_is_cold(self):
         heat = gradcam.heat(Bright(-1.0), image_with_a_spot())
         assert gradcam.inside_share(heat, (8, 16, 40, 48)) < 0.01
+
+    @pytest.mark.parametrize(("side", "cells"), [(256, 8), (224, 7), (96, 12), (64, 8)])
+    def test_it_is_taken_where_there_are_cells_enough_to_tell_a_place(self, side, cells, monkeypatch):
+        asked = []
+        inner = gradcam.functional.interpolate
+        monkeypatch.setattr(
+            gradcam.functional,
+            "interpolate",
+            lambda coarse, **options: asked.append(coarse.shape[-1]) or inner(coarse, **options),
+        )
+        gradcam.heat(networks.build(BrainConfig())[0], np.zeros((1, side, side), np.float32))
+        assert asked == [cells]
 
     def test_it_leaves_no_gradient_and_no_hook_behind(self):
         network = Bright()
