@@ -17,7 +17,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from ct_assets import files, progress
 from ct_assets.defs import partitions, provenance
 from ct_assets.defs.graph import GRAPH
-from ct_assets.defs.instance import open_instance
+from ct_assets.defs.instance import open_instance, tracking_url
 from ct_assets.defs.platform import Platform
 from ct_assets.deid.key import SecretKey
 from ct_assets.errors import UsageError
@@ -264,8 +264,11 @@ def _scrub(settings: Settings, finder: Finder) -> None:
         if path.is_file() and databases.is_sqlite(path):
             databases.scrub_sqlite(path, finder)
     _remove_emptied_runs(settings)
-    if settings.service.database is not None:
-        databases.scrub("postgresql+psycopg2://" + settings.service.database.partition("://")[2], finder)
+    database = settings.service.database
+    if database is not None:
+        for url in (database, tracking_url(database)):  # one schema is Dagster's, the other MLflow's
+            databases.scrub(url, finder)
+        databases.vacuum_server(database)
 
 
 def _remove_emptied_runs(settings: Settings) -> None:

@@ -100,6 +100,21 @@ def vacuum(path: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def vacuum_server(url: str) -> None:
+    """Write the tables of a database server anew, without the rows that were deleted or overwritten.
+
+    What the server keeps beside them (its log, its own backups) is its administrator's.
+    """
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(url, poolclass=sa.pool.NullPool, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.text("VACUUM FULL"))
+    finally:
+        engine.dispose()
+
+
 def side_files(path: Path) -> list[Path]:
     """Return the write-ahead log and its kin beside an SQLite file."""
     return [side for suffix in _SIDE_FILES if (side := path.with_name(path.name + suffix)).exists()]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 
 import dagster as dg
@@ -208,6 +209,27 @@ def test_the_bytes_are_those_of_a_platform_that_nobody_disturbed(platform, phant
     )
     of_batches = ("deid", "audits/deid", "audits/uid", "audits/metadata", "quarantine")
     assert platforms.digests(settings.data_root, of_batches) == platforms.digests(quiet.data_root, of_batches)
+
+
+def test_a_withdrawal_leaves_nothing_of_the_person_in_either_schema(platform, database):
+    from ct_assets.defs import forget
+    from ct_assets.keeping.finder import Finder
+    from ct_assets.learning import tracking
+
+    settings, _, instance = platform
+    instance.report_runless_asset_event(dg.AssetMaterialization("labels", metadata={"note": "of case_0042"}))
+    client = tracking.client(Platform(settings).tracking_uri)
+    client.set_experiment_tag(client.create_experiment("withdrawn"), "worst", "case_0042")
+    assert dumped(database).count("case_0042") > 1
+    forget._scrub(settings, Finder(frozenset({"case_0042"})))
+    assert "case_0042" not in dumped(database)
+    assert client.get_experiment_by_name("withdrawn").tags == {"worst": "withdrawn"}
+
+
+def dumped(database):
+    """Return the whole database as Postgres' own tool writes it."""
+    dump = servers.program("pg_dump", "/usr/lib/postgresql/15/bin", "/usr/local/bin")
+    return subprocess.check_output([dump, "--inserts", database.replace("+psycopg2", "")], text=True)
 
 
 class TestADatabaseThatIsAway:
