@@ -73,6 +73,10 @@ class DeidPaths:
         )
 
 
+WITHDRAWALS_NAME = "withdrawals.json"
+"""Beside the trainings of an experiment: who has withdrawn of those it learned from, as tombstones."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """The data root and everything under it."""

@@ -12,16 +12,17 @@ import polars as pl
 
 from ct_assets import files, progress
 from ct_assets.keeping.person import Subject
-from ct_assets.layout import Layout
+from ct_assets.layout import WITHDRAWALS_NAME, Layout
+from ct_assets.learning import registry
 
-RECORD_NAME = "withdrawals.json"
+RECORD_NAME = WITHDRAWALS_NAME
 TRAINING_NAME = "training.json"
 """The record of a training, written when it begins (`learning.train`)."""
 PATIENTS_NAME = "patients.json"
 """Beside each training: who was in it, by pseudonym (`learning.train`)."""
 CARD_NAME = "card.md"
 HEADING = "## Withdrawn consent"
-TAG = "withdrawn_patients"
+TAG = registry.WITHDRAWN_TAG
 LEARNED, MAY_HAVE = "learned", "may have learned"
 
 BRAIN = "brain"

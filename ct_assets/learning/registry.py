@@ -19,6 +19,8 @@ from ct_assets.learning.bundle import BUNDLE_NAME
 CANDIDATE = "candidate"
 CHAMPION = "champion"
 DIGEST_TAG = "bundle_digest"
+WITHDRAWN_TAG = "withdrawn_patients"
+"""On a version: how many people of its training data have withdrawn (`ct-assets withdraw`)."""
 SCHEME = "models:/"
 
 
@@ -65,12 +67,21 @@ def register(folder: Path, entry: Entry, uri: str) -> str | None:
 def promote(
     tracking_uri: str, registered_name: str, alias: str = CHAMPION, version: str | None = None
 ) -> str:
-    """Give a version (default: the candidate) an alias; return the version. Raises `UsageError` for unknown ones."""
+    """Give a version (default: the candidate) an alias; return the version.
+
+    Raises `UsageError` for an unknown one, and for one that learned from somebody who has withdrawn.
+    """
     from mlflow.exceptions import MlflowException
 
     client = tracking.client(tracking_uri)
     try:
         chosen = version or str(client.get_model_version_by_alias(registered_name, CANDIDATE).version)
+        withdrawn = client.get_model_version(registered_name, chosen).tags.get(WITHDRAWN_TAG)
+        if withdrawn:
+            raise UsageError(
+                f"{registered_name}: version {chosen} learned from people who have withdrawn ({withdrawn}); train a new "
+                "experiment and promote that"
+            )
         client.set_registered_model_alias(registered_name, alias, chosen)
     except MlflowException as error:
         _refuse_away(error, tracking_uri)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ct_assets import files
 from ct_assets.intake import batches
-from ct_assets.layout import Layout
+from ct_assets.layout import WITHDRAWALS_NAME, Layout
 from ct_assets.reasons import reason
 from ct_assets.settings import Settings
 
@@ -177,7 +177,12 @@ def _to_do(settings: Settings, status: Status) -> None:
     if status.plans and not status.experiments:
         status.to_do.append("the folds are ready: `ct-assets train`")
     for row in status.experiments:
-        if row["final model"] == "yes":
+        if (settings.layout.experiment(row["experiment"]) / WITHDRAWALS_NAME).exists():
+            status.to_do.append(
+                f"experiment {row['experiment']} learned from people who have withdrawn: train a new one before its "
+                "models are used any further"
+            )
+        elif row["final model"] == "yes":
             status.to_do.append(
                 f"experiment {row['experiment']} has a model: read its report, then `ct-assets promote`"
             )
