@@ -15,7 +15,7 @@ from ct_assets.storage import session
 from ct_assets_tests.defs import platforms
 from ct_assets_tests.services.servers_storage import STORES, ObjectStore
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,12 @@ def local(tmp_path_factory, phantom) -> dict[str, str]:
         platforms.take(settings, drop)
     platforms.run(settings)
     return platforms.digests(settings.data_root)
+
+
+@pytest.fixture(scope="module")
+def cases(local) -> dict[str, str]:
+    """The same as far as the cases: killed and interrupted runs go no further."""
+    return {path: digest for path, digest in local.items() if not path.startswith("folds/")}
 
 
 @pytest.fixture(scope="module", params=STORES)
@@ -109,7 +115,14 @@ def test_neither_key_nor_password_nor_name_of_a_person_lies_open_in_the_store(fi
 
 def run_and_kill(folder: Path, words: str) -> None:
     """Run the command on a machine and kill its whole process group at the first line that holds `words`."""
-    command = [sys.executable, "-c", "from ct_assets.cli import main; main()", "run"]
+    command = [
+        sys.executable,
+        "-c",
+        "from ct_assets.cli import main; main()",
+        "run",
+        "--until",
+        "nifti_cohort",
+    ]
     running = subprocess.Popen(
         [*command, "--config", str(folder / "settings.yaml")],
         stderr=subprocess.PIPE,
@@ -126,25 +139,25 @@ def run_and_kill(folder: Path, words: str) -> None:
 
 
 @pytest.mark.parametrize("words", ["publishing to the store", "cases: 1/"])
-def test_killed_anywhere_another_machine_goes_on_from_the_store(words, phantom, local, tmp_path, tried):
+def test_killed_anywhere_another_machine_goes_on_from_the_store(words, phantom, cases, tmp_path, tried):
     with STORES["moto"](tmp_path / "store") as store:
         first = machine(tmp_path / "first", phantom, store)
         take_both(first, phantom)
         run_and_kill(tmp_path / "first", words)
         second = machine(tmp_path / "second", phantom, store)
-        platforms.run(second)
-        assert from_the_store_alone(tmp_path / "third", phantom, store) == local
+        platforms.run(second, until="nifti_cohort")
+        assert from_the_store_alone(tmp_path / "third", phantom, store) == cases
     tried(f"machine killed at `{words}`", "another goes on from the store; same digests")
 
 
-def test_a_store_that_goes_away_is_told_and_what_was_made_goes_up_later(phantom, local, tmp_path, tried):
+def test_a_store_that_goes_away_is_told_and_what_was_made_goes_up_later(phantom, cases, tmp_path, tried):
     with STORES["azurite"](tmp_path / "store") as store:
         one = machine(tmp_path / "one", phantom, store)
         take_both(one, phantom)
         store.server.end()
         with pytest.raises(UsageError, match=r"az://ct-assets/lung: the store does not answer"):
-            platforms.run(one)
+            platforms.run(one, until="nifti_cohort")
         store.server = store.restart()
-        platforms.run(one)
-        assert from_the_store_alone(tmp_path / "other", phantom, store) == local
+        platforms.run(one, until="nifti_cohort")
+        assert from_the_store_alone(tmp_path / "other", phantom, store) == cases
     tried("object store away", "told in one line; what was made goes up later; same digests")
