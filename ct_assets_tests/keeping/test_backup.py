@@ -80,6 +80,15 @@ class TestThereAndBack:
         with sqlite3.connect(tmp_path / "again/mlflow/mlflow.db") as restored:
             assert restored.execute("select value from tags where key = 'late'").fetchall() == [("row",)]
 
+    def test_one_file_under_two_names_comes_back_under_both(self, here, tmp_path):
+        """Checkpoints are linked: the last one is the best one as well."""
+        last = here.root / "models/e/1/last.ckpt"
+        last.write_bytes(b"weights")
+        last.with_name("best-000001.ckpt").hardlink_to(last)
+        backup.back_up(here, tmp_path / "linked.tar", None)
+        backup.restore(tmp_path / "linked.tar", Layout(tmp_path / "again"), KEY)
+        assert digests(Layout(tmp_path / "again")) == digests(here)
+
     def test_names_that_are_no_text_come_back(self, here, tmp_path):
         odd = here.root / "raw" / b"odd-\xff\xe9.dcm".decode("utf-8", "surrogateescape")
         odd.write_bytes(b"x")
