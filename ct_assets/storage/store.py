@@ -95,7 +95,9 @@ class Store:
         """
 
         def one(key: str, sha256: str, target: Path) -> None:
-            partial = target.with_name(f".partial-{os.getpid()}-{sha256[:16]}")
+            # Named by the file, not by its content: equal files of one folder arrive at the same time.
+            name = hashlib.sha256(os.fsencode(target.name)).hexdigest()
+            partial = target.with_name(f".partial-{os.getpid()}-{name[:16]}")
 
             def fetch() -> None:
                 self._files.get_file(f"{self._root}/{key}", str(partial))

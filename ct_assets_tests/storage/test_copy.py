@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import stat
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -33,6 +34,23 @@ class TestWhatIsPublished:
         one.publish()
         other.pull()
         assert content(other) == content(one)
+
+    def test_equal_files_of_one_folder_arrive_together(self, tmp_path, monkeypatch):
+        """Empty ones, for instance: they are one object, fetched as often as there are files, at the same time."""
+        first, second = (machine(tmp_path / name, tmp_path / "store") for name in ("first", "second"))
+        for number in range(24):
+            write(first, f"cohort/{number}.complete", b"")
+        first.publish()
+        second.store.settings = second.store.settings.model_copy(update={"connections": 8})
+        fetched = second.store.files.get_file
+
+        def slowly(*arguments, **options):
+            fetched(*arguments, **options)
+            time.sleep(0.02)
+
+        monkeypatch.setattr(second.store.files, "get_file", slowly)
+        second.pull()
+        assert content(second) == content(first)
 
     def test_nothing_new_makes_no_generation(self, two):
         one, _ = two
