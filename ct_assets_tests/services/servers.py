@@ -281,7 +281,8 @@ class RayCluster:
             arguments += [f"--dashboard-host={host}", f"--dashboard-port={self.address.rpartition(':')[2]}"]
         else:
             arguments += [f"--address={RAY_HEAD}:{self.gcs}"]
-        self.nodes[host] = start(f"ray-{host}", arguments, self.folder, environ=environment())
+        patient = environment(RAY_raylet_start_wait_time_s="300")  # two busy cores are slow to begin a node
+        self.nodes[host] = start(f"ray-{host}", arguments, self.folder, environ=patient)
 
     def alive(self) -> set[str]:
         """Return the addresses of the nodes that the head believes in."""

@@ -183,6 +183,7 @@ def test_a_node_is_lost_while_it_works_on_a_step_and_the_bytes_are_the_same(plat
     lost = time.monotonic()
     cluster.kill(servers.RAY_OTHER)
     cluster.add(servers.RAY_OTHER, 2)  # the machine is back, with nothing on it
+    servers.wait_for(lambda: servers.RAY_OTHER in cluster.alive(), "the second node again", seconds=240)
     servers.wait_for(
         lambda: instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.SUCCESS,
         "the run",
