@@ -166,7 +166,8 @@ class Entry:
         `data` is (1, D, H, W) float32 of [0, 1], `mask` of the same shape uint8 with 1 for background.
         """
         try:
-            content = torch.load(self.volume_path(stream), weights_only=True)
+            # Mapped: its bytes are read once, by the conversion below.
+            content = torch.load(self.volume_path(stream), weights_only=True, mmap=True)
             mask = torch.load(self.mask_path, weights_only=True)
         except (OSError, RuntimeError, EOFError, ValueError):
             return None
