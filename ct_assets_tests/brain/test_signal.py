@@ -45,6 +45,7 @@ def judged(folder, *, shuffled):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # two trainings: a minute when quiet, many on a busy machine
 def test_lesions_are_found_well_above_chance(tmp_path):
     found = judged(tmp_path, shuffled=False)
     assert found.auroc["low"] > 0.7
@@ -52,6 +53,7 @@ def test_lesions_are_found_well_above_chance(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # two trainings: a minute when quiet, many on a busy machine
 def test_shuffled_labels_are_found_no_better_than_by_chance(tmp_path):
     found = judged(tmp_path, shuffled=True)
     assert found.auroc["low"] <= 0.5 <= found.auroc["high"]

@@ -116,6 +116,7 @@ def test_head_ct_of_the_platforms_own_batches(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_from_the_folder_to_the_one_test(brain):
     run_graph(brain, ("default", "more_dropout"))
     layout = brain.layout
