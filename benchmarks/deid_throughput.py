@@ -1,14 +1,15 @@
 """De-identification beside its peers: CPU seconds a file with start-up subtracted, all in one run.
 
-    python benchmarks/deid_throughput.py [--slices 400] [--headers 800] [--rounds 3] [--peers PYTHON]
+    python benchmarks/deid_throughput.py [--slices 400] [--headers 800] [--wall 2000] [--rounds 3] [--peers PYTHON]
 
 Two inputs are made: 512 x 512 CT slices with some 40 elements, and headers of some 260 elements (pydicom's
 own `CT_small.dcm` under new UIDs). Every contestant is a process of its own on the same warm files; its CPU
-seconds (user + system, least of the rounds) are lessened by those of the same process on two files. Rows:
-`dcmread` alone; read and write, untouched; dicognito 0.19; dicom-anonymizer 2.1.0 (where `--peers`, by
-default this Python, has them); this project with audit and UID map, split into its steps; and once more with
-two workers, in wall seconds. The rates of a peer that leaves out audit, UID map and leak scan are shown as
-they are.
+seconds (user + system) are lessened by those of the same process on two files; the contestants take turns,
+and of the rounds the least counts. Rows: `dcmread` alone; read and write, untouched; the SHA-256 of every
+file, which the table of files holds and no peer makes; dicognito 0.19; dicom-anonymizer 2.1.0 (where
+`--peers`, by default this Python, has them); this project with audit and UID map, split into its steps. Then
+`--wall` files with one and with two workers: wall seconds of the steps. The rates of a peer that leaves out
+audit, UID map and leak scan are shown as they are.
 """
 
 import argparse
@@ -31,6 +32,7 @@ LIST = "import sys, pathlib; paths = sorted(pathlib.Path(sys.argv[1]).iterdir())
 CONTESTANTS = {
     "dcmread": LIST + "import pydicom\nfor p in paths: pydicom.dcmread(p)",
     "dcmread + save_as": LIST + "import pydicom\nfor p in paths: pydicom.dcmread(p).save_as(out / p.name)",
+    "SHA-256": LIST + "import hashlib\nfor p in paths: hashlib.sha256(p.read_bytes()).digest()",
     "dicognito": LIST
     + """
 import pydicom
@@ -68,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--slices", type=int, default=400)
     parser.add_argument("--headers", type=int, default=800)
+    parser.add_argument("--wall", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", default=sys.executable)
     given = parser.parse_args()
@@ -79,10 +82,20 @@ def main() -> None:
         ):
             many, few = root / "many", root / "few"
             for target, number in ((many, count), (few, 2)):
-                shutil.rmtree(target, ignore_errors=True)
-                target.mkdir()
+                fresh(target)
                 make(target, number)
             report(f"{count} {what}", many, few, count - 2, root / "out", given.rounds, given.peers)
+            fresh(many)
+            make(many, given.wall)
+            walls = [min(wall(many, root / "out", workers) for _ in range(2)) for workers in (1, 2)]
+            told = f"one worker {walls[0]:.2f} s, two {walls[1]:.2f} s, {walls[0] / walls[1]:.2f} times"
+            print(f"{given.wall} of them: {told}")
+
+
+def fresh(folder: Path) -> None:
+    """Make an empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
 
 
 def make_slices(folder: Path, count: int) -> None:
@@ -133,18 +146,21 @@ def make_headers(folder: Path, count: int) -> None:
 
 
 def report(title: str, many: Path, few: Path, files: int, out: Path, rounds: int, peers: str) -> None:
-    """Run every contestant and print its row."""
+    """Run the contestants in turns and print a row for each."""
     print(f"\n{title}\n{'':34}{'ms/file':>9}{'files/s':>9}{'of read+write':>15}{'of dicognito':>14}")
-    cost: dict[str, float] = {}
-    steps: list[dict[str, float]] = []
-    for name, code in CONTESTANTS.items():
-        python = peers if name in PEERS else sys.executable
-        if name in PEERS and not is_there(python, name):
-            print(f"{name:34}{'not installed':>18}")
-            continue
-        spent, steps = least(python, code, many, few, out, rounds)
-        cost[name] = spent / files
-        print(row(name, cost[name], cost))
+    pythons = {name: peers if name in PEERS else sys.executable for name in CONTESTANTS}
+    absent = [name for name in PEERS if not is_there(pythons[name], name)]
+    start: dict[str, list[float]] = {}
+    spent: dict[str, list[tuple[float, str]]] = {}
+    for _ in range(rounds):
+        for name, code in CONTESTANTS.items():
+            if name not in absent:
+                start.setdefault(name, []).append(cpu_s(pythons[name], code, few, out)[0])
+                spent.setdefault(name, []).append(cpu_s(pythons[name], code, many, out))
+    cost = {name: (min(spent[name])[0] - min(start[name])) / files for name in spent}
+    for name in CONTESTANTS:
+        print(row(name, cost[name], cost) if name in cost else f"{name:34}{'not installed':>18}")
+    steps = json.loads(min(spent["ct-assets deid"])[1])
     total = sum(step["cpu_s"] for step in steps)
     for label, names in (
         ("  reading, de-identifying, audit", ("inventory", "deidentify")),
@@ -153,10 +169,6 @@ def report(title: str, many: Path, few: Path, files: int, out: Path, rounds: int
     ):
         share = sum(step["cpu_s"] for step in steps if step["step"] in names) / total
         print(row(label, cost["ct-assets deid"] * share, cost))
-    walls = [wall(many, out, workers) for workers in (1, 2)]
-    print(
-        f"wall seconds with one worker {walls[0]:.2f}, with two {walls[1]:.2f}: {walls[0] / walls[1]:.2f} times"
-    )
 
 
 def is_there(python: str, peer: str) -> bool:
@@ -174,23 +186,9 @@ def row(name: str, seconds: float, cost: dict[str, float]) -> str:
     return f"{name:34}{seconds * 1e3:9.2f}{1 / seconds:9.0f}{ratio('dcmread + save_as'):>15}{ratio('dicognito'):>14}"
 
 
-def least(
-    python: str, code: str, many: Path, few: Path, out: Path, rounds: int
-) -> tuple[float, list[dict[str, float]]]:
-    """Return the least CPU seconds on `many` without those on `few`, and the steps of that round."""
-    best, told = float("inf"), ""
-    start = min(cpu_s(python, code, few, out)[0] for _ in range(rounds))
-    for _ in range(rounds):
-        spent, said = cpu_s(python, code, many, out)
-        if spent - start < best:
-            best, told = spent - start, said
-    return best, json.loads(told) if told.startswith("[") else []
-
-
 def cpu_s(python: str, code: str, folder: Path, out: Path, workers: int = 1) -> tuple[float, str]:
     """Run one process and return its CPU seconds, children included, and what it printed."""
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir()
+    fresh(out)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     ran = subprocess.run(
         [python, "-W", "ignore", "-c", code, str(folder), str(out), str(workers)],

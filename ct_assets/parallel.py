@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from typing import TypeVar
 
 from ct_assets import progress
@@ -26,6 +28,15 @@ ITEMS_UNDER_WAY_PER_WORKER = 4
 def default_workers() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def warm(workers: int, preload: tuple[str, ...]) -> None:
+    """Start the server that workers are forked from, without waiting for it, so that its imports run beside
+    what this process does before it needs them. The first `preload` of a process is the one that counts.
+    """
+    if workers > 1:
+        _forking(preload)
+        ensure_running()
 
 
 def map_ordered(
@@ -47,8 +58,7 @@ def map_ordered(
             initializer(*initargs)
         yield from map(function, items)
         return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ct_assets.parallel", *preload])
+    context = _forking(preload)
     with ProcessPoolExecutor(workers, mp_context=context, initializer=initializer, initargs=initargs) as pool:
         under_way: deque[Future[tuple[Result, float]]] = deque()
         try:
@@ -96,6 +106,12 @@ def _alone(function: Callable[[Item], Result], item: Item, instead: Callable[[It
             return _settle(pool.submit(_timed, function, item))
         except BrokenProcessPool:
             return instead(item)
+
+
+def _forking(preload: tuple[str, ...]) -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ct_assets.parallel", *preload])
+    return context
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from ct_assets.deid.gather import FileFacts, Gathered, facts_of_file, joined
 from ct_assets.deid.withdrawn import Withdrawn
 
 FILES_A_TASK = 32
+FEW_FILES = 4000
+"""Fewer files are read in this process: by the time that workers had started it has read as many headers."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ def gather(
         _Task(input_dir, found[start : start + FILES_A_TASK], refused, with_digests)
         for start in range(0, len(found), FILES_A_TASK)
     ]
+    several = workers if len(found) > FEW_FILES else 1
     with progress.track("reading", len(found)) as advance:
-        for part in parallel.map_ordered(_gather_task, tasks, workers=workers, preload=preload):
+        for part in parallel.map_ordered(_gather_task, tasks, workers=several, preload=preload):
             facts += part.files
             _join(everything, part)
             advance(len(part.files))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ct_assets import files, progress, tables
+from ct_assets import files, parallel, progress, tables
 from ct_assets.deid import (
     clinic,
     dispositions,
@@ -89,6 +89,7 @@ def deidentify(
     _check_folders(input_dir, paths)
     check_record(paths.uid_dir / KEY_RECORD, key)
     timings = timings or progress.Timings()
+    parallel.warm(workers, PRELOAD)
     decided = review.decisions(paths)
     staging = Staging.beside(paths)
     try:

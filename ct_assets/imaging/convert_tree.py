@@ -35,6 +35,7 @@ from ct_assets.progress import Timings, track
 from ct_assets.settings import Settings
 
 RECORD = "conversion.jsonl"
+PRELOAD = ("ct_assets.imaging.convert_tree",)
 
 Line = dict[str, Any]
 
@@ -63,6 +64,7 @@ def convert(
     if not dicom_dir.is_dir():
         raise UsageError(f"{dicom_dir}: no such folder")
     timings = Timings() if timings is None else timings
+    parallel.warm(workers, PRELOAD)
     with timings.step("headers") as step:
         index = headers.scan(dicom_dir, root=dicom_dir, workers=workers)
         step.items = len(index)
@@ -82,7 +84,7 @@ def convert(
             jobs,
             instead=failed_lines,
             workers=min(workers, len(jobs)),
-            preload=("ct_assets.imaging.convert_tree",),
+            preload=PRELOAD,
         ):
             lines += several
             advance(1)
