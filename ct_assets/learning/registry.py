@@ -4,6 +4,7 @@ Belongs here: registering a bundle in MLflow, promoting it, finding it again. A 
 files (no pickle), with signature, card, and the plan inside its bundle.
 """
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -167,14 +168,18 @@ def _current(uri: str) -> Iterator[None]:
     """Make `uri` MLflow's tracking and registry server inside the block: some of its calls know no other way."""
     import mlflow
 
-    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    # MLflow writes what is set into these, for subprocesses; reading its getters would turn a default into a setting.
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(before[0])
-        mlflow.set_registry_uri(before[1])
+        mlflow.set_tracking_uri(before["MLFLOW_TRACKING_URI"] or "")
+        mlflow.set_registry_uri(before["MLFLOW_REGISTRY_URI"] or "")
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
 
 
 def _refuse_away(error: Exception, tracking_uri: str) -> None:

@@ -20,7 +20,6 @@ ALWAYS = (
     "raw/superseded/*/.complete",
     "raw/dicom_input/*/.retired.json",
     "audits/uid/withdrawal*.json",
-    "platform.json",
 )
 """Tables, plans and markers: small, and read by whatever decides what is stale."""
 
@@ -35,7 +34,6 @@ DELIVERIES = (
     "audits/intake/*",
     "audits/withdrawals/*",
     "audits/uid/withdrawal*.json",
-    "platform.json",
 )
 """What a machine that only takes deliveries in needs to know."""
 

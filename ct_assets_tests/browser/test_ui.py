@@ -40,7 +40,8 @@ def test_the_graph_shows_every_group_and_every_asset(ui, tab):
 def test_a_failed_check_is_visible_with_what_it_found(ui, tab):
     page = tab.page
     page.goto(f"{ui.address}/assets/ct_prepro_audit?view=checks")
-    page.get_by_text("references_resolve_over_the_cohort").first.wait_for()
+    # the page measures its texts in hidden copies
+    page.get_by_text("references_resolve_over_the_cohort").filter(visible=True).first.wait_for()
     page.get_by_text("Failed", exact=True).first.wait_for()
     page.get_by_text("unresolved").first.wait_for()
     ui.picture(page, "failed-check")

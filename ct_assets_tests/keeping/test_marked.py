@@ -25,12 +25,10 @@ def test_status_asks_for_a_new_experiment_instead_of_a_promotion(tmp_path):
 
 @pytest.mark.slow
 def test_promoting_it_is_refused_and_the_champion_stays(tmp_path):
-    from mlflow.tracking import MlflowClient
-
-    from ct_assets.learning import registry
+    from ct_assets.learning import registry, tracking
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    client = MlflowClient(uri)
+    client = tracking.client(uri)
     client.create_registered_model("lung")
     for _ in range(2):
         client.create_model_version("lung", source=str(tmp_path), run_id=None)

@@ -129,16 +129,18 @@ train_fold(CONFIG, **cohort.arguments(experiment=sys.argv[2]))
 """
 
 
-def killed(cohort, experiment: str, number: int, after_step: int) -> int:
-    """Train in a process of its own, kill it once it has passed a step, and return its exit status."""
+def killed(cohort, experiment: str, number: int, after_step: int) -> tuple[int, str]:
+    """Train in a process of its own, kill it once it has passed a step; return its exit status and last words."""
     cohort.manifest.write_parquet(cohort.layout.root / "manifest.parquet")
     root = Path(__file__).resolve().parents[2]
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(SCRIPT), str(cohort.layout.root), experiment],
-        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    said = cohort.layout.root / f"{experiment}.log"
+    with said.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(SCRIPT), str(cohort.layout.root), experiment],
+            env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+            stdout=log,
+            stderr=log,
+        )
     folder = cohort.layout.fold_model(experiment, "0")
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
@@ -147,12 +149,13 @@ def killed(cohort, experiment: str, number: int, after_step: int) -> int:
             process.send_signal(number)
             break
         time.sleep(0.02)
-    return process.wait(timeout=120)
+    return process.wait(timeout=120), said.read_text()[-2000:]
 
 
 @pytest.mark.slow
 def test_a_training_killed_outright_ends_with_the_same_bits(cohort, uninterrupted):
-    assert killed(cohort, "killed", signal.SIGKILL, after_step=4) == -signal.SIGKILL
+    status, said = killed(cohort, "killed", signal.SIGKILL, after_step=4)
+    assert status == -signal.SIGKILL, said
     folder = cohort.layout.fold_model("killed", "0")
     assert not (folder / checkpoints.WEIGHTS_NAME).exists()
     assert same_end(train_fold(CONFIG, **cohort.arguments(experiment="killed")), uninterrupted)
@@ -160,7 +163,8 @@ def test_a_training_killed_outright_ends_with_the_same_bits(cohort, uninterrupte
 
 @pytest.mark.slow
 def test_a_terminated_training_saves_first_and_ends_with_the_same_bits(cohort, uninterrupted):
-    assert killed(cohort, "terminated", signal.SIGTERM, after_step=4) == -signal.SIGTERM
+    status, said = killed(cohort, "terminated", signal.SIGTERM, after_step=4)
+    assert status == -signal.SIGTERM, said
     folder = cohort.layout.fold_model("terminated", "0")
     found = state.read(folder)
     assert found.phase == "paused"
