@@ -4,6 +4,7 @@ Belongs here: the SEG object (PS3.3 A.51), written by highdicom. Reading such ob
 """
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,11 +32,19 @@ def write(path: Path, mask: Volume, sources: Sequence[Path], *, model: str, stag
     follow from series, model and mask, so that the same prediction has the same ones. Raises what highdicom
     raises where the series lacks what a SEG must copy from it.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # both libraries quote values, a patient's name among them
+        _segmentation(mask, sources, model, stage_text).save_as(path)
+
+
+def _segmentation(
+    mask: Volume, sources: Sequence[Path], model: str, stage_text: str | None
+) -> hd.seg.Segmentation:
     datasets = [dcmread(source, stop_before_pixels=True) for source in sources]
     first = datasets[0]
     content = hashlib.sha256(np.packbits(_drawn(mask)).tobytes()).hexdigest()
     uids = [_uid(str(first.SeriesInstanceUID), model, content, part) for part in ("series", "instance")]
-    segmentation = hd.seg.Segmentation(
+    return hd.seg.Segmentation(
         source_images=datasets,
         pixel_array=_hd_volume(mask, first),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
@@ -52,7 +61,6 @@ def write(path: Path, mask: Volume, sources: Sequence[Path], *, model: str, stag
         content_description=stage_text,
         series_description="Predicted tumour mask (research use only)",
     )
-    segmentation.save_as(path)
 
 
 def _hd_volume(mask: Volume, first: Dataset) -> hd.Volume:

@@ -178,6 +178,20 @@ def predicted(made, tmp_path_factory):
 
 
 class TestDicomInput:
+    def test_no_warning_quotes_the_patient(self, made, tmp_path, recwarn, capfd):
+        """A name of one component, a birth date that is none: what the libraries complain of, value and all."""
+        chest(tmp_path / "in")
+        for path in (tmp_path / "in").rglob("*"):
+            slice_ = dcmread(path)
+            slice_.PatientName, slice_.PatientBirthDate = "Quillmereth", "19610314"
+            slice_["PatientBirthDate"]._value = "14.3.Quillmereth"
+            slice_.save_as(path)
+        recwarn.clear()
+        (line, *_) = predict(made, tmp_path / "in", tmp_path / "out")
+        assert line["status"] == "predicted"
+        said = [str(one.message) for one in recwarn] + list(capfd.readouterr())
+        assert not [text for text in said if "Quillmereth" in text]
+
     def test_the_seg_refers_to_the_series_and_holds_the_mask(self, predicted):
         folder, lines = predicted
         line = lines[0]
