@@ -19,7 +19,7 @@ from ct_assets.deid.withdrawn import Withdrawn
 
 FILES_A_TASK = 32
 FEW_FILES = 4000
-"""Fewer files are read in this process: by the time that workers had started it has read as many headers."""
+"""Fewer headers are read in this process: by the time that workers had started it has read as many."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def gather(
         _Task(input_dir, found[start : start + FILES_A_TASK], refused, with_digests)
         for start in range(0, len(found), FILES_A_TASK)
     ]
-    several = workers if len(found) > FEW_FILES else 1
+    several = workers if with_digests or len(found) > FEW_FILES else 1
     with progress.track("reading", len(found)) as advance:
         for part in parallel.map_ordered(_gather_task, tasks, workers=several, preload=preload):
             facts += part.files

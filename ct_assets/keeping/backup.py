@@ -167,9 +167,8 @@ def _add(archive: tarfile.TarFile, root: Path, relative: str) -> dict[str, Any]:
 
 def _add_file(archive: tarfile.TarFile, path: Path, relative: str, like: os.stat_result) -> dict[str, Any]:
     """Add a file and return its entry; what changes while it is read is noticed by its length."""
-    info = tarfile.TarInfo(
-        f"data/{relative}"
-    )  # of one's own making: tarfile would keep one of two names of a file
+    # Not `gettarinfo`: of a file with two names it would keep the second as a link.
+    info = tarfile.TarInfo(f"data/{relative}")
     info.size = path.stat().st_size
     info.mode, info.mtime = like.st_mode & 0o777, like.st_mtime
     info.pax_headers = {"mtime": f"{like.st_mtime_ns // 10**9}.{like.st_mtime_ns % 10**9:09d}"}
