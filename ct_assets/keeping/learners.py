@@ -15,14 +15,12 @@ from ct_assets.keeping.person import Subject
 from ct_assets.layout import WITHDRAWALS_NAME, Layout
 from ct_assets.learning import registry
 
-RECORD_NAME = WITHDRAWALS_NAME
 TRAINING_NAME = "training.json"
 """The record of a training, written when it begins (`learning.train`)."""
 PATIENTS_NAME = "patients.json"
 """Beside each training: who was in it, by pseudonym (`learning.train`)."""
 CARD_NAME = "card.md"
 HEADING = "## Withdrawn consent"
-TAG = registry.WITHDRAWN_TAG
 LEARNED, MAY_HAVE = "learned", "may have learned"
 
 BRAIN = "brain"
@@ -102,7 +100,7 @@ def mark(subject: Subject, layout: Layout, stone: str, tracking_uri: str, now: d
     lines = []
     for experiment in sorted({name for name, _, _ in subject.learners}):
         folds = {fold: how for name, fold, how in subject.learners if name == experiment}
-        record = _home(layout, experiment) / RECORD_NAME
+        record = _home(layout, experiment) / WITHDRAWALS_NAME
         content = files.read_json(record) if record.exists() else {}
         content.setdefault(stone, {"trainings": folds, "withdrawn_at": now.isoformat(timespec="seconds")})
         files.write_json(record, content)
@@ -160,7 +158,7 @@ def _tell_tracking(layout: Layout, experiment: str, folds: list[str], people: in
     try:
         client = tracking.client(uri)
         for run in runs:
-            client.set_tag(run, TAG, str(people))
+            client.set_tag(run, registry.WITHDRAWN_TAG, str(people))
         return len(runs) + sum(_tell_registry(client, home, record, people) for record in registered)
     except Exception as error:
         progress.say(
@@ -176,7 +174,7 @@ def _tell_registry(client: Any, home: Path, record: Path, people: int) -> int:
     count = 0
     for version in client.search_model_versions(f"name='{known['name']}'"):
         if version.tags.get("bundle_digest") in digests or str(version.version) == str(known["version"]):
-            client.set_model_version_tag(version.name, version.version, TAG, str(people))
+            client.set_model_version_tag(version.name, version.version, registry.WITHDRAWN_TAG, str(people))
             before = (version.description or "").split(HEADING)[0].rstrip()
             client.update_model_version(
                 version.name, version.version, description=f"{before}\n\n{HEADING}\n{note(people)}\n"

@@ -15,6 +15,7 @@ from ct_assets.errors import UsageError
 from ct_assets.intake import batches, markers
 from ct_assets.keeping import formats, learners, sweep, withdraw
 from ct_assets.keeping.unfinished import refuse_unfinished
+from ct_assets.layout import WITHDRAWALS_NAME
 from ct_assets.tables.cohort import SplitLedger
 from ct_assets.tables.io import read_table
 from ct_assets_tests.keeping import small
@@ -366,7 +367,7 @@ class TestModels:
 
     def test_bear_a_mark_on_record_and_card(self, left):
         folder = left[0].layout.experiment("e")
-        [record] = json.loads((folder / learners.RECORD_NAME).read_text()).values()
+        [record] = json.loads((folder / WITHDRAWALS_NAME).read_text()).values()
         assert record["trainings"] == {"1": "learned"}
         card = (folder / "final/card.md").read_text()
         assert card.startswith("# A model\n")
