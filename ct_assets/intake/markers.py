@@ -110,6 +110,11 @@ class Found:
     state: os.stat_result
 
 
+def _seen(found: Found) -> tuple[str, int, int]:
+    """Return what tells a file from the same file after somebody wrote to it."""
+    return found.path, found.state.st_size, found.state.st_mtime_ns
+
+
 def walk(folder: Path) -> Iterator[os.DirEntry[str]]:
     """Yield every entry below `folder` that is no directory, in no order; links are not followed.
 
@@ -162,7 +167,7 @@ def read_entry(folder: Path, found: Found, copy_to: Path | None = None) -> Entry
         after = found.source.stat(follow_symlinks=False)
     except OSError as error:
         raise UsageError(f"{folder}: a file cannot be read ({error.strerror}); nothing was taken") from None
-    if (after.st_size, after.st_mtime_ns) != (found.state.st_size, found.state.st_mtime_ns):
+    if _seen(Found(found.path, found.source, after)) != _seen(found):
         raise UsageError(f"{folder}: {CHANGED}")
     return Entry(found.path, found.state.st_size, digest)
 
@@ -170,7 +175,8 @@ def read_entry(folder: Path, found: Found, copy_to: Path | None = None) -> Entry
 def take(folder: Path, label: str, copy_to: Path | None = None) -> Marker:
     """Return the marker that describes `folder` as it is, and copy every file on the way to `copy_to`.
 
-    Raises `UsageError` as `survey` and `read_entry` do, and when files came or went meanwhile.
+    Raises `UsageError` as `survey` and `read_entry` do, and when files came, went or changed meanwhile: also
+    those that had been read already.
     """
     there = survey(folder)
     entries = []
@@ -182,7 +188,7 @@ def take(folder: Path, label: str, copy_to: Path | None = None) -> Marker:
                 target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             entries.append(read_entry(folder, found, target))
             advance(1)
-    if [found.path for found in survey(folder)] != [entry.path for entry in entries]:
+    if [_seen(found) for found in survey(folder)] != [_seen(found) for found in there]:
         raise UsageError(f"{folder}: {CHANGED}")
     return Marker(tuple(entries))
 

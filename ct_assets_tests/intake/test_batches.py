@@ -140,6 +140,22 @@ class TestIngest:
         assert batches.complete_batches(layout) == []
         assert not list(layout.inbox.glob(".partial*"))
 
+    def test_refuses_a_file_that_changes_after_it_was_read(self, layout, key, drop, monkeypatch):
+        read, seen = markers._digest_and_copy, []
+
+        def the_one_before_grows(source: Path, copy_to: Path | None) -> str:
+            if seen:
+                with seen[-1].open("ab") as opened:
+                    opened.write(b"more")
+            seen.append(source)
+            return read(source, copy_to)
+
+        monkeypatch.setattr(markers, "_digest_and_copy", the_one_before_grows)
+        with pytest.raises(UsageError, match="changed while it was read"):
+            batches.ingest(drop, layout, key)
+        assert len(seen) > 1
+        assert batches.complete_batches(layout) == []
+
     def test_refuses_a_folder_in_which_files_still_arrive(self, layout, key, drop, monkeypatch):
         read = markers._digest_and_copy
 
