@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from ct_assets_tests.services.servers import LOOPBACK, Server, answers, free_port, program, start, wait_for
@@ -27,8 +28,6 @@ class ObjectStore:
 
     def files(self):
         """Return the file system, as a test looks into the store; past every cache."""
-        import fsspec
-
         files, root = fsspec.core.url_to_fs(self.url, skip_instance_cache=True, use_listings_cache=False)
         return files, root
 
@@ -77,13 +76,19 @@ def _serve(
         wait_for(lambda: answers(port), f"{name}: {running.said()[-500:]}")
         return running
 
+    def forget() -> None:
+        # This process sees several stores under one URL: a connection that is kept leads to the one before.
+        fsspec.get_filesystem_class(url.partition("://")[0]).clear_instance_cache()
+
     os.environ.update(environ)
     store = ObjectStore(url, environ, begin(), begin)
     try:
         files, _ = store.files()
         files.mkdir("ct-assets")
+        forget()
         yield store
     finally:
         store.server.end()
         for key, value in before.items():
             os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
+        forget()
