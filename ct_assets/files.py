@@ -69,13 +69,20 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def replace_directory(path: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a new folder beside `path` and swap it in; the old one goes only after the new one stands."""
+    """Fill a new folder beside `path` and swap it in; the old one goes only after the new one stands.
+
+    What `fill` raises is passed on, and nothing of its work is left: a full disk gets its room back.
+    """
     partial = path.with_name(f".partial-{path.name}")
     old = path.with_name(f".old-{path.name}")
     for left_over in (partial, old):
         shutil.rmtree(left_over, ignore_errors=True)
     partial.mkdir(parents=True)
-    fill(partial)
+    try:
+        fill(partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     if path.exists():
         path.rename(old)
     partial.rename(path)

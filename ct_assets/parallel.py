@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -47,11 +47,12 @@ def map_ordered(
     preload: tuple[str, ...] = (),
     initializer: Callable[..., None] | None = None,
     initargs: tuple = (),
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Yield `function(item)` in the order of `items`; with one worker in this process, else in several.
 
     `function`, `initializer` and items must be picklable; `preload` names modules that the fork server
-    imports once for all workers. An exception of a worker is raised here.
+    imports once for all workers. An exception of a worker is raised here. Workers have ended when the iterator
+    is exhausted, raises, or is closed: a caller that may fail between two results closes it.
     """
     if workers <= 1:
         if initializer is not None:

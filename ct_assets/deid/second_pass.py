@@ -9,6 +9,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,7 +102,11 @@ def run(
         initializer=_start,
         initargs=(input_dir, staged, profile, key, identifiers),
     )
-    with progress.track("de-identifying", len(planned)) as advance, staged.audit.open("wb") as audit:
+    with (
+        closing(results),  # a failure here ends the workers first: nobody writes when the staging is cleared
+        progress.track("de-identifying", len(planned)) as advance,
+        staged.audit.open("wb") as audit,
+    ):
         for result in results:
             audit.write(b"".join(result.lines))
             outcomes += result.outcomes
@@ -147,8 +152,9 @@ def _carry_out(worker: _Worker, outcome: Outcome, spent: Spent) -> bytes:
     if planned.disposition == RELEASED:
         try:
             fates = _release(worker, content, outcome, spent)
-        except Exception:
-            if os.environ.get("CT_ASSETS_DEBUG"):
+        except Exception as error:
+            # A full or broken disk, which has a number, is no fault of this file; all else is.
+            if getattr(error, "errno", None) or os.environ.get("CT_ASSETS_DEBUG"):
                 raise
             planned.disposition, planned.reasons = QUARANTINED, ("not_processable",)
             if outcome.path:

@@ -1,5 +1,6 @@
 """Whole batches: dispositions, tables, repeatability, and that nothing is released on a leak."""
 
+import errno
 import os
 import random
 import re
@@ -15,11 +16,13 @@ import polars as pl
 import pydicom
 import pytest
 
-from ct_assets.deid import method, proof
+from ct_assets import parallel
+from ct_assets.deid import method, proof, second_pass
 from ct_assets.deid import run as run_module
 from ct_assets.deid.checks import lost_files, uid_map_faults
 from ct_assets.deid.identifiers import is_strong
 from ct_assets.deid.leak_scan import Hit
+from ct_assets.deid.staging import Staging
 from ct_assets.deid.text import fold
 from ct_assets.deid.uids import new_uid
 from ct_assets.errors import SafetyError, UsageError
@@ -400,6 +403,57 @@ class TestTheClinicsTable:
         )
         assert summary.tokens_searched > made.summary.tokens_searched
         assert pydicom.dcmread(next(made.paths.dicom.rglob("*.dcm"))).StudyDescription == "CT"
+
+
+class TestAFullOrBrokenDisk:
+    """It ends the stage; what it interrupted counts neither as done nor as a fault of the file."""
+
+    def test_is_no_fault_of_the_file_that_was_being_written(self, tmp_path, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        slices(tmp_path / "in")
+        monkeypatch.setattr(second_pass, "_write_file", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(tmp_path / "in", tmp_path / "out")
+        assert not (tmp_path / "out/dicom").exists()
+
+    def test_what_a_decoder_says_of_broken_pixels_is_one(self, tmp_path, monkeypatch):
+        def broken(*_):
+            raise OSError("image file is truncated")
+
+        slices(tmp_path / "in", count=1)
+        monkeypatch.setattr(second_pass, "_judge", broken)
+        made = run(tmp_path / "in", tmp_path / "out")
+        assert files_of(made) == {"im1": ("quarantined", ("not_processable",))}
+
+    def test_its_leavings_are_removed_once_nobody_writes_any_more(self, tmp_path, monkeypatch):
+        """The audit does not fit, while worker processes write the objects that they are at."""
+        happened = []
+        map_ordered, clear = parallel.map_ordered, Staging.clear
+
+        def watched(*arguments, **options):
+            try:
+                yield from map_ordered(*arguments, **options)
+            finally:
+                happened.append("workers ended")
+
+        def full(*_):
+            happened.append("disk full")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def cleared(staging):
+            happened.append("cleared")
+            clear(staging)
+
+        slices(tmp_path / "in", count=80)
+        monkeypatch.setattr(Staging, "clear", cleared)
+        monkeypatch.setattr(second_pass.Spent, "add", full)
+        monkeypatch.setattr(second_pass.parallel, "map_ordered", watched)
+        with pytest.raises(OSError, match="No space left"):
+            run(tmp_path / "in", tmp_path / "out", workers=2)
+        assert happened[-3:] == ["disk full", "workers ended", "cleared"]
+        assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 class TestAKilledRun:
