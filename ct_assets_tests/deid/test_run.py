@@ -267,7 +267,8 @@ class TestCase26BadFiles:
 
 class TestRepeatability:
     @pytest.fixture(scope="class")
-    def batch(self, tmp_path_factory):
+    @classmethod
+    def batch(cls, tmp_path_factory):
         folder = tmp_path_factory.mktemp("batch") / "in"
         for patient in range(4):
             values = {
