@@ -154,7 +154,8 @@ def _carry_out(worker: _Worker, outcome: Outcome, spent: Spent) -> bytes:
             fates = _release(worker, content, outcome, spent)
         except Exception as error:
             # A full or broken disk, which has a number, is no fault of this file; all else is.
-            if getattr(error, "errno", None) or os.environ.get("CT_ASSETS_DEBUG"):
+            is_of_the_disk = isinstance(error, OSError) and error.errno is not None
+            if is_of_the_disk or os.environ.get("CT_ASSETS_DEBUG"):
                 raise
             planned.disposition, planned.reasons = QUARANTINED, ("not_processable",)
             if outcome.path:

@@ -257,7 +257,7 @@ def _decoder(form: PixelFormat) -> Decoder:
     syntax = UID(form.transfer_syntax_uid)
     try:
         return get_decoder(syntax)
-    except NotImplementedError:
+    except NotImplementedError:  # what pydicom raises for a syntax that it does not know
         raise PixelError("transfer_syntax_unsupported", f"no decoder for {syntax}") from None
 
 
