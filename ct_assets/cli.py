@@ -15,7 +15,7 @@ import typer
 
 from ct_assets import cli_keeping
 from ct_assets.errors import SafetyError, UsageError
-from ct_assets.files import is_disk_full
+from ct_assets.files import DISK_FULL, is_disk_full
 
 if TYPE_CHECKING:
     from ct_assets.settings import Settings
@@ -48,9 +48,7 @@ def main() -> None:
         if os.environ.get("CT_ASSETS_DEBUG"):
             raise
         if is_disk_full(error):
-            _end(
-                2, "there is no room left on the disk; nothing half-written was kept: make room, run it again"
-            )
+            _end(2, DISK_FULL)
         # An exception's text may carry a value of a header or a path; its type and place never do.
         place = _innermost(error)
         _end(1, f"unexpected {type(error).__name__} at {place}; set CT_ASSETS_DEBUG=1 for the traceback")

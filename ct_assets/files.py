@@ -115,12 +115,23 @@ def require_space(folder: Path, needed_bytes: int, what: str) -> None:
         )
 
 
+DISK_FULL = (
+    "disk_full: there is no room left where the platform writes; nothing half-written was kept. Make room "
+    "(`ct-assets gc` frees resampled volumes), then launch this again"
+)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
+"""https://www.sqlite.org/rescode.html: the disk is full; the side file of a write-ahead log could not grow."""
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Tell whether an error, or what caused it, is that there was no room left to write."""
     seen: BaseException | None = error
     while seen is not None:
-        if getattr(seen, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(
-            seen
+        if (
+            getattr(seen, "errno", None) in _NO_ROOM
+            or getattr(seen, "sqlite_errorname", None) in _NO_ROOM_SQLITE
+            or "No space left on device" in str(seen)
         ):
             return True
         seen = seen.__cause__ or seen.__context__

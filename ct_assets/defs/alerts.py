@@ -1,7 +1,8 @@
 """The watch: a sensor that finds what failed or waits too long, tells people, and writes the status page.
 
 Belongs here: finding (runs, checks, batches, assets that fell behind) and the sensor. The words are
-`reports.alerts`, the sending `reports.notify`, the page `reports.status_page`. It launches nothing.
+`reports.alerts`, the sending `reports.notify`, the page `reports.status_page`. It launches nothing; runs
+whose process is gone it ends (`defs.lost_runs`), so that they are told, and tried again.
 """
 
 import json
@@ -17,6 +18,7 @@ from ct_assets.defs import provenance
 from ct_assets.defs.day import UNDER_WAY, collect_runs, failure_of, job_of
 from ct_assets.defs.graph import GRAPH
 from ct_assets.defs.instance import PARTITION_TAG
+from ct_assets.defs.lost_runs import end_lost
 from ct_assets.defs.partitions import BATCH
 from ct_assets.defs.platform import Platform
 from ct_assets.layout import Layout
@@ -41,6 +43,7 @@ def watch(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platfo
     now = time.time()
     behind: dict[str, float] = cursor.get("behind", {})
     written = float(cursor.get("page_at", 0))
+    end_lost(context.instance, platform.layout)
     write = not 0 <= now - written < SECONDS_BETWEEN_PAGES  # also when the clock was set back
     if write:
         behind = still_behind(context.instance, platform, behind, now)

@@ -24,6 +24,7 @@ from ct_assets.defs import (
     volumes,
 )
 from ct_assets.defs.graph import GRAPH
+from ct_assets.defs.lost_runs import giving_signs
 from ct_assets.defs.partitions import SETTINGS
 from ct_assets.defs.platform import Platform
 from ct_assets.defs.resources import refuse_unknown
@@ -73,5 +74,7 @@ def _automation_sensor() -> dg.AutomationConditionSensorDefinition:
 def _executor(settings: Settings) -> Any:
     """Return the executor: one process for all steps, or a fork server that has loaded the definitions."""
     if settings.execution.executor == "in_process":
-        return dg.in_process_executor
-    return dg.multiprocess_executor.configured({"start_method": {"forkserver": {"preload_modules": PRELOAD}}})
+        return giving_signs(dg.in_process_executor, settings.layout)
+    return giving_signs(dg.multiprocess_executor, settings.layout).configured(
+        {"start_method": {"forkserver": {"preload_modules": PRELOAD}}}
+    )

@@ -32,7 +32,13 @@ RUNS_LOOKED_AT = 2000
 ROWS_A_STAGE = 2000
 IMPLICIT_JOB = "__ASSET_JOB"
 
-NO_SPACE = ("No space left on device", "DiskFull", "could not extend file")
+NO_SPACE = (
+    "No space left on device",
+    "DiskFull",
+    "could not extend file",
+    "database or disk is full",
+    "disk I/O error",  # sqlite, where there is no room for its side file; a disk that fails reads the same
+)
 NO_SERVER = ("MlflowException", "ConnectionError", "OperationalError", "URLError", "EndpointConnectionError")
 
 
@@ -73,7 +79,7 @@ def failure_of(instance: dg.DagsterInstance, record: dg.RunRecord) -> Alert:
     for failure in failures:
         event = failure.event_log_entry.get_dagster_event()
         stage = event.step_key or stage
-        code = _code_of(event.step_failure_data)
+        code = code_of(event.step_failure_data)
         break
     return Alert("run failed", stage, run.tags.get(PARTITION_TAG), code, run.run_id)
 
@@ -85,7 +91,7 @@ def job_of(run: dg.DagsterRun) -> str:
     return run.tags.get(JOB_TAG, run.job_name)
 
 
-def _code_of(failure: Any) -> str:
+def code_of(failure: Any) -> str:
     """Return the reason code of a failed step; of its message nothing but a registered code is used."""
     said = failure.user_failure_data.description if failure.user_failure_data else None
     error, chain = failure.error, []

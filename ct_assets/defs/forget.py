@@ -18,6 +18,7 @@ from ct_assets import files, progress
 from ct_assets.defs import partitions, provenance
 from ct_assets.defs.graph import GRAPH
 from ct_assets.defs.instance import open_instance, tracking_url
+from ct_assets.defs.lost_runs import end_lost
 from ct_assets.defs.platform import Platform
 from ct_assets.deid.key import SecretKey
 from ct_assets.errors import UsageError
@@ -105,6 +106,7 @@ def _carry_out(settings: Settings, key: SecretKey, found: forgetting.Found, work
 def refuse_while_running(settings: Settings) -> None:
     """Raise `UsageError` while runs are under way or wait: they could write what is just being removed."""
     with open_instance(settings) as instance:
+        end_lost(instance, settings.layout)
         busy = instance.get_run_records(dg.RunsFilter(statuses=[*_UNDER_WAY]), limit=1)
     if busy:
         raise UsageError(

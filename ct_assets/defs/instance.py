@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import filelock
 import yaml
 
 from ct_assets import files
@@ -25,21 +26,26 @@ WORKSPACE_FILE = "workspace.yaml"
 LOCATION = "ct_assets"
 MLFLOW_SCHEMA = "mlflow"
 CONNECT_TIMEOUT_S = 10
+LOCK_TIMEOUT_S = 300.0
 RENDERED = "# Rendered from the settings by ct-assets; changes here are lost. See docs/operate.md.\n"
 PARTITION_TAG, JOB_TAG = "dagster/partition", "dagster/job_name"
 
 
 def prepare_home(settings: Settings) -> Path:
-    """Make `.dagster/` under the data root with `dagster.yaml` and `workspace.yaml`, and return it.
+    """Make `.dagster/` under the data root with its two files and Dagster's tables, and return it.
 
-    Raises `UsageError` where the settings name a database that does not answer.
+    One process at a time: two that made the tables of a new platform together would fail each other
+    ("table runs already exists"). Raises `UsageError` where the settings name a database that does not answer.
     """
     home = settings.layout.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     if settings.service.database is not None:
         prepare_database(settings.service.database)
-    _write(home / INSTANCE_FILE, instance_config(settings.service))
-    _write(home / WORKSPACE_FILE, workspace_config(settings.service))
+    with filelock.FileLock(home / ".lock", timeout=LOCK_TIMEOUT_S, mode=0o600):
+        _write(home / INSTANCE_FILE, instance_config(settings.service))
+        _write(home / WORKSPACE_FILE, workspace_config(settings.service))
+        with dg.DagsterInstance.from_config(str(home)):
+            pass
     return home
 
 

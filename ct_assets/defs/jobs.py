@@ -49,7 +49,7 @@ def heavy_jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
     if ray is not None and ray.launch in ("steps", "both"):
         from ct_assets.defs.ray import LOST_STEP, step_executor
 
-        elsewhere = {"executor_def": step_executor(ray), "op_retry_policy": LOST_STEP}
+        elsewhere = {"executor_def": step_executor(ray, settings.layout), "op_retry_policy": LOST_STEP}
     elif settings.service.kubernetes is not None:
         from ct_assets.defs import kubernetes
 

@@ -5,6 +5,7 @@ What an asset does, and what makes it stale, is decided elsewhere.
 """
 
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -12,11 +13,13 @@ import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster_shared.error import SerializableErrorInfo
 
-from ct_assets import progress
+from ct_assets import files, progress
 from ct_assets.defs import partitions, provenance
 from ct_assets.defs.build import build_definitions
+from ct_assets.defs.day import code_of
 from ct_assets.defs.deid import DESCRIPTIONS as MADE_IN_ONE_PASS
 from ct_assets.defs.graph import GRAPH, TRAINING_DOOR
+from ct_assets.defs.lost_runs import alive, end_lost
 from ct_assets.defs.platform import Platform
 from ct_assets.defs.stage import COMMAND, LAUNCHED_BY
 from ct_assets.errors import SafetyError, UsageError
@@ -54,6 +57,8 @@ class Pipeline:
         self.platform = Platform(settings)
         self.platform.admit()
         self.instance = instance
+        if lost := end_lost(instance, self.platform.layout):
+            progress.say(f"{lost} runs whose process is gone were ended as failed; their work is done again")
         self._definitions = build_definitions(settings)
         self._job = self._definitions.resolve_implicit_global_asset_job_def()
         self._blocking: dict[str, list[dg.AssetCheckKey]] = {}
@@ -98,11 +103,15 @@ class Pipeline:
         self.instance.add_dynamic_partitions(partitions.EXPERIMENT, [experiment])
 
     def stale(self, names: list[str], key: str | None) -> list[str]:
-        """Return the assets to make: those whose inputs changed, and what of `names` stands behind them."""
+        """Return the assets to make: those whose inputs changed, and what of `names` stands behind them.
+
+        What one pass makes together is stale together: a run that was cut off may have recorded a part.
+        """
         stale: list[str] = []
         for name in names:
-            behind = any(dep in stale for dep in GRAPH[name].deps)
-            if behind or not self._holds(name, key):
+            together = MADE_TOGETHER if name in MADE_TOGETHER else {name}
+            behind = any(dep in stale for each in together for dep in GRAPH[each].deps)
+            if behind or not all(self._holds(each, key) for each in together):
                 stale.append(name)
         return stale
 
@@ -119,14 +128,25 @@ class Pipeline:
     def _run(self, names: list[str], key: str | None) -> None:
         where = f" of {key}" if key else ""
         progress.say(f"{', '.join(names)}{where}")
-        result = self._job.execute_in_process(
-            asset_selection=[dg.AssetKey(name) for name in names],
-            partition_key=key,
-            instance=self.instance,
-            raise_on_error=False,
-            tags={LAUNCHED_BY: COMMAND},
-            run_config=SILENT,
-        )
+        run_id = str(uuid.uuid4())
+        try:
+            with alive(self.platform.layout, run_id):
+                result = self._job.execute_in_process(
+                    asset_selection=[dg.AssetKey(name) for name in names],
+                    partition_key=key,
+                    instance=self.instance,
+                    raise_on_error=False,
+                    tags={LAUNCHED_BY: COMMAND},
+                    run_config=SILENT,
+                    run_id=run_id,
+                )
+        except Exception as error:
+            if not files.is_disk_full(error):
+                raise
+            # Dagster could not write its own records: no other partition would fare better.
+            self.outcome.failed.append(f"{names[0]}{where}: {files.DISK_FULL}")
+            self.outcome.raise_failures()
+            raise
         made = []
         for event in result.get_asset_materialization_events():
             if event.asset_key:
@@ -151,6 +171,8 @@ class Pipeline:
             data = event.step_failure_data
             if data.user_failure_data and data.user_failure_data.description:
                 yield data.user_failure_data.description
+            elif code_of(data) == "disk_full":
+                yield files.DISK_FULL
             elif not any(
                 check.blocking and not check.passed for check in result.get_asset_check_evaluations()
             ):

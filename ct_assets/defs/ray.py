@@ -9,7 +9,9 @@ from typing import Any
 
 import dagster as dg
 
+from ct_assets.defs.lost_runs import giving_signs
 from ct_assets.errors import UsageError
+from ct_assets.layout import Layout
 from ct_assets.settings.service import RaySettings
 
 RUN_CPUS = 1
@@ -29,12 +31,14 @@ def launcher_config(ray: RaySettings) -> dict[str, Any]:
     }
 
 
-def step_executor(ray: RaySettings) -> dg.ExecutorDefinition:
+def step_executor(ray: RaySettings, layout: Layout) -> dg.ExecutorDefinition:
     """Return the executor of the heavy jobs: each step is a job of the cluster, sized by its asset's tags."""
     _require()
     from dagster_ray.core.executor import ray_executor
 
-    return ray_executor.configured({"ray": {"address": ray.address, "env_vars": _names(ray)}})
+    return giving_signs(ray_executor, layout).configured(
+        {"ray": {"address": ray.address, "env_vars": _names(ray)}}
+    )
 
 
 def _names(ray: RaySettings) -> list[str]:

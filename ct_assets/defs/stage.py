@@ -28,10 +28,6 @@ LAUNCHED_BY, COMMAND = "ct_assets/launched_by", "command"
 REPORTS_URL = "/reports"
 """Where the webserver shows what lies under `reports/`, from the root of its address."""
 
-DISK_FULL = (
-    "disk_full: there is no room left where the platform writes; nothing half-written was kept. Make room "
-    "(`ct-assets gc` frees resampled volumes), then launch this again"
-)
 PREVIEW_ROWS = 10
 IDENTITY_COLUMNS = ("patient_id", "_uid", "path", "digest", "sha256", "image", "label")
 """Columns whose names end so stay out of previews: Dagster's database outlives a patient who withdraws."""
@@ -64,7 +60,7 @@ def running(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterat
         except Exception as error:
             if not files.is_disk_full(error):
                 raise
-            raise dg.Failure(description=DISK_FULL, allow_retries=False) from None
+            raise dg.Failure(description=files.DISK_FULL, allow_retries=False) from None
 
 
 def _group(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> str:

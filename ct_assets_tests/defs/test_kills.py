@@ -9,8 +9,12 @@ import threading
 import time
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from ct_assets.defs.day import UNDER_WAY
+from ct_assets.defs.forget import refuse_while_running
+from ct_assets.defs.instance import open_instance
 from ct_assets.phantom import cohort
 from ct_assets_tests.defs import platforms
 
@@ -88,6 +92,11 @@ def run_and_kill(config: Path, place: str | Path) -> bool:
     return came
 
 
+def under_way(settings):
+    with open_instance(settings) as instance:
+        return [run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY))]
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_a_killed_run_is_made_good_by_the_next(place, tmp_path, phantom, undisturbed):
     settings = fresh(tmp_path, phantom)
@@ -96,12 +105,14 @@ def test_a_killed_run_is_made_good_by_the_next(place, tmp_path, phantom, undistu
     found = platforms.digests(settings.data_root)
     visible = {path: digest for path, digest in found.items() if not any(mark in path for mark in LEFT_OVERS)}
     assert visible == undisturbed
+    assert under_way(settings) == [], "the killed run holds nothing any more"
 
 
 def test_killed_again_and_again_it_still_ends_right(tmp_path, phantom, undisturbed):
     settings = fresh(tmp_path, phantom)
     for where in PLACES.values():
         run_and_kill(tmp_path / "settings.yaml", where)
+        refuse_while_running(settings)  # a withdrawal, say: the killed run does not count as running
     platforms.run(settings)
     found = platforms.digests(settings.data_root)
     assert {

@@ -194,6 +194,34 @@ def test_a_killed_code_server_takes_no_run_with_it_and_goes_on_when_it_is_back(p
     )
 
 
+def test_when_all_are_killed_at_once_the_lost_run_is_found_and_its_batch_done(platform, drops, tried):
+    """As when the machine loses its power: nobody is left who could tell that the run ended."""
+    settings, running, instance = platform
+    batch = platforms.take(settings, next(drops))
+    run = started(instance, batch)
+    for role in ("code", "daemon"):  # with all that they started, the run's process too
+        running.running[role].end(signal.SIGKILL)
+    time.sleep(2)
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
+    back = time.monotonic()
+    running.start("code")
+    server = settings.service.code_server
+    servers.wait_for(lambda: servers.answers(server.port), "the code server", seconds=120)
+    running.start("daemon")
+    servers.wait_for(
+        lambda: instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE,
+        "the lost run to be found",
+        seconds=180,
+    )
+    found = time.monotonic() - back
+    succeeded(instance, batch)
+    tried(
+        "all processes SIGKILL at once",
+        "the lost run is found after restart and tried again",
+        f"{found:.0f} s after restart, done at {time.monotonic() - back:.0f} s",
+    )
+
+
 def test_the_bytes_are_those_of_a_platform_that_nobody_disturbed(platform, phantoms, drops, tmp_path):
     settings, _, instance = platform
     not_taken = set(drops)
