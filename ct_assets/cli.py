@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ct_assets import cli_keeping
+from ct_assets import cli_keeping, machine_faults
 from ct_assets.errors import SafetyError, UsageError
-from ct_assets.files import DISK_FULL, is_disk_full
 
 if TYPE_CHECKING:
     from ct_assets.settings import Settings
@@ -47,8 +46,8 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("CT_ASSETS_DEBUG"):
             raise
-        if is_disk_full(error):
-            _end(2, DISK_FULL)
+        if said := machine_faults.told(error):
+            _end(2, said)
         # An exception's text may carry a value of a header or a path; its type and place never do.
         place = _innermost(error)
         _end(1, f"unexpected {type(error).__name__} at {place}; set CT_ASSETS_DEBUG=1 for the traceback")

@@ -3,7 +3,6 @@
 Belongs here: atomic writes, digests of files and of canonical JSON. Paths are made in `ct_assets.layout`.
 """
 
-import errno
 import hashlib
 import os
 import shutil
@@ -113,29 +112,6 @@ def require_space(folder: Path, needed_bytes: int, what: str) -> None:
             f"{what} needs {needed_bytes / 1e9:.2f} GB, and {folder} has {free / 1e9:.2f} GB free: "
             "make room (`ct-assets gc` frees resampled volumes) or move the data root"
         )
-
-
-DISK_FULL = (
-    "disk_full: there is no room left where the platform writes; nothing half-written was kept. Make room "
-    "(`ct-assets gc` frees resampled volumes), then launch this again"
-)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_NO_ROOM_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
-"""https://www.sqlite.org/rescode.html: the disk is full; the side file of a write-ahead log could not grow."""
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Tell whether an error, or what caused it, is that there was no room left to write."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if (
-            getattr(seen, "errno", None) in _NO_ROOM
-            or getattr(seen, "sqlite_errorname", None) in _NO_ROOM_SQLITE
-            or "No space left on device" in str(seen)
-        ):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
 
 
 def sha256_file(path: Path) -> str:

@@ -29,7 +29,7 @@ _held: list[filelock.BaseFileLock] = []
 
 
 def end_lost(instance: dg.DagsterInstance, layout: Layout) -> int:
-    """End as failed what counts as working and has no process any more; return how many runs that were.
+    """End what counts as working and has no process any more, as failed; return how many runs that were.
 
     Only runs that gave a sign on this file system are judged: they hold a lock as long as they live, which
     no clock, restart or reused process id can feign.
@@ -44,7 +44,9 @@ def end_lost(instance: dg.DagsterInstance, layout: Layout) -> int:
         try:
             run = instance.get_run_by_id(sign.stem)
             if run is not None and not run.is_finished:
-                instance.report_run_failed(run, GONE)
+                is_unwanted = run.status == dg.DagsterRunStatus.CANCELING  # then it must not be tried again
+                report = instance.report_run_canceled if is_unwanted else instance.report_run_failed
+                report(run, GONE)
                 ended += 1
             _remove(sign)
         finally:
@@ -71,7 +73,6 @@ def giving_signs(executor: dg.ExecutorDefinition, layout: Layout) -> dg.Executor
 
     To be wrapped before it is configured: configuration is of the definition, not of what it makes.
     """
-
     create = executor.executor_creation_fn
     if create is None:
         raise TypeError(f"the executor {executor.name} cannot be made")

@@ -13,7 +13,7 @@ import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster_shared.error import SerializableErrorInfo
 
-from ct_assets import files, progress
+from ct_assets import machine_faults, progress
 from ct_assets.defs import partitions, provenance
 from ct_assets.defs.build import build_definitions
 from ct_assets.defs.day import code_of
@@ -141,10 +141,11 @@ class Pipeline:
                     run_id=run_id,
                 )
         except Exception as error:
-            if not files.is_disk_full(error):
+            said = machine_faults.told(error)
+            if said is None:
                 raise
             # Dagster could not write its own records: no other partition would fare better.
-            self.outcome.failed.append(f"{names[0]}{where}: {files.DISK_FULL}")
+            self.outcome.failed.append(f"{names[0]}{where}: {said}")
             self.outcome.raise_failures()
             raise
         made = []
@@ -172,7 +173,7 @@ class Pipeline:
             if data.user_failure_data and data.user_failure_data.description:
                 yield data.user_failure_data.description
             elif code_of(data) == "disk_full":
-                yield files.DISK_FULL
+                yield machine_faults.DISK_FULL
             elif not any(
                 check.blocking and not check.passed for check in result.get_asset_check_evaluations()
             ):

@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from ct_assets import files, progress
+from ct_assets import files, machine_faults, progress
 from ct_assets.defs import memory, provenance
 from ct_assets.defs.fence import only_writer
 from ct_assets.defs.graph import GRAPH
@@ -58,9 +58,10 @@ def running(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterat
         except (UsageError, SafetyError) as error:
             raise dg.Failure(description=str(error), allow_retries=False) from None
         except Exception as error:
-            if not files.is_disk_full(error):
+            said = machine_faults.told(error)
+            if said is None:
                 raise
-            raise dg.Failure(description=files.DISK_FULL, allow_retries=False) from None
+            raise dg.Failure(description=said, allow_retries=False) from None
 
 
 def _group(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> str:

@@ -138,6 +138,21 @@ def test_a_block_that_raises_keeps_the_sign_for_whoever_looks_next(instance, lay
     assert status_of(instance, run.run_id) == dg.DagsterRunStatus.FAILURE
 
 
+def test_a_run_that_was_being_canceled_is_not_tried_again(instance, layout):
+    """The daemon tries again what failed; this one nobody wants."""
+
+    @dg.job
+    def unwanted():
+        pass
+
+    run = instance.create_run_for_job(unwanted, status=dg.DagsterRunStatus.CANCELING)
+
+    with pytest.raises(OSError, match="killed"), lost_runs.alive(layout, run.run_id):
+        raise OSError("killed")
+    assert lost_runs.end_lost(instance, layout) == 1
+    assert status_of(instance, run.run_id) == dg.DagsterRunStatus.CANCELED
+
+
 def test_a_run_that_is_forgotten_leaves_no_sign(instance, layout):
     with pytest.raises(OSError, match="no room"), lost_runs.alive(layout, "1a1a1a1a"):
         raise OSError("no room")

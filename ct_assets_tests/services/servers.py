@@ -118,7 +118,7 @@ def start(
 # Postgres
 
 
-def _unprivileged() -> str | None:
+def unprivileged() -> str | None:
     """Return whom Postgres runs as: it refuses root."""
     return None if os.geteuid() else "nobody"
 
@@ -134,7 +134,7 @@ def postgres() -> Iterator[str]:
     )
     if not versions:
         pytest.skip("postgres is not installed here (Debian: apt install postgresql)")
-    binaries, user = versions[-1].parent, _unprivileged()
+    binaries, user = versions[-1].parent, unprivileged()
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     data, port = folder / "data", free_port()
     data.mkdir(mode=0o700)

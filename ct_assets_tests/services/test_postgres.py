@@ -3,11 +3,16 @@
 import os
 import signal
 import subprocess
+import sys
 import time
+import urllib.parse
+from pathlib import Path
 
 import dagster as dg
+import psutil
 import pytest
 
+from ct_assets.defs.day import UNDER_WAY
 from ct_assets.defs.instance import open_instance
 from ct_assets.defs.partitions import BATCH
 from ct_assets.defs.platform import Platform
@@ -270,3 +275,56 @@ class TestADatabaseThatIsAway:
         )
         with pytest.raises(UsageError, match=rf"127\.0\.0\.1:{port}/ct_assets does not answer"):
             platforms.run(platforms.settings_of(tmp_path))
+
+    def test_in_the_middle_of_a_run_is_told_in_one_line_and_the_next_run_goes_on(
+        self, tmp_path, phantoms, tried
+    ):
+        with servers.postgres() as url:
+            config = platforms.write_settings(tmp_path, phantoms[0].labels_csv, service={"database": url})
+            settings = platforms.settings_of(tmp_path)
+            platforms.take(settings, phantoms[0].drops[0])
+            running = run_command(config)
+            for line in running.stderr:
+                if "reading:" in line:
+                    break
+            database = listening(urllib.parse.urlsplit(url).port)
+            arguments = database.cmdline()
+            database.send_signal(signal.SIGQUIT)  # at once, as in a crash
+            database.wait(30)
+            _, said = running.communicate(timeout=120)
+            assert running.returncode == 2, said
+            assert "tracking_away: the database of the platform does not answer" in said.splitlines()[-1]
+            assert "Traceback" not in said
+            again = servers.start(
+                "again", arguments, tmp_path / "logs", user=servers.unprivileged(), cwd=Path("/")
+            )
+            try:
+                servers.wait_for(lambda: servers.answers(urllib.parse.urlsplit(url).port), "Postgres")
+                running = run_command(config)
+                _, said = running.communicate(timeout=120)
+                assert running.returncode == 0, said
+                with open_instance(settings) as instance:
+                    assert instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY)) == []
+            finally:
+                again.end(signal.SIGINT)
+        tried(
+            "Postgres gone in the middle of a command",
+            "one line, exit 2; once it is back the next run goes on",
+        )
+
+
+def run_command(config):
+    return subprocess.Popen(
+        [sys.executable, "-c", "from ct_assets.cli import main; main()", "run", "--until", "metadata_audit",
+         "--config", str(config)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=servers.environment(),
+    )  # fmt: skip
+
+
+def listening(port):
+    """Return the process that listens on a port of loopback."""
+    return next(
+        psutil.Process(one.pid)
+        for one in psutil.net_connections("tcp4")
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid
+    )
