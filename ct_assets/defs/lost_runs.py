@@ -2,8 +2,8 @@
 
 Belongs here: the sign of life of a run and ending the runs that gave one and live no more. Dagster's local
 launcher does not look after its processes, so such a run would count as working for ever: its partition and
-its place in the queue stay taken, nobody tries it again, and a withdrawal is refused. Runs that were lost on
-a cluster are found by the cluster's launcher.
+its places in queue and pools stay taken, nobody tries it again, and a withdrawal is refused. Runs that were
+lost on a cluster are found by the cluster's launcher.
 """
 
 import os
@@ -48,6 +48,7 @@ def end_lost(instance: dg.DagsterInstance, layout: Layout) -> int:
                 report = instance.report_run_canceled if is_unwanted else instance.report_run_failed
                 report(run, GONE)
                 ended += 1
+            instance.event_log_storage.free_concurrency_slots_for_run(sign.stem)
             _remove(sign)
         finally:
             lock.release()

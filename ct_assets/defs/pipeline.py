@@ -21,6 +21,7 @@ from ct_assets.defs.deid import DESCRIPTIONS as MADE_IN_ONE_PASS
 from ct_assets.defs.graph import GRAPH, TRAINING_DOOR
 from ct_assets.defs.lost_runs import alive, end_lost
 from ct_assets.defs.platform import Platform
+from ct_assets.defs.pools import wait_for_place
 from ct_assets.defs.stage import COMMAND, LAUNCHED_BY
 from ct_assets.errors import SafetyError, UsageError
 from ct_assets.settings import Settings
@@ -125,9 +126,14 @@ class Pipeline:
             self._failed[name] = any(record.status == failed for record in checks.values())
         return not self._failed[name] and provenance.is_current(self.records, self.platform, name, key)
 
+    def _pools(self, names: list[str]) -> set[str]:
+        graph = self._definitions.resolve_asset_graph()
+        return {pool for name in names for pool in graph.get(dg.AssetKey(name)).pools or ()}
+
     def _run(self, names: list[str], key: str | None) -> None:
         where = f" of {key}" if key else ""
         progress.say(f"{', '.join(names)}{where}")
+        wait_for_place(self.instance, self.platform.layout, self._pools(names))
         run_id = str(uuid.uuid4())
         try:
             with alive(self.platform.layout, run_id):

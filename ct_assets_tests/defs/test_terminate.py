@@ -1,4 +1,4 @@
-"""Dagster's terminate button on a running training, through a real instance: checkpoint first, then release."""
+"""Ending a running training by Dagster's terminate button or by a signal: checkpoint first, then release."""
 
 import json
 import os
@@ -166,6 +166,47 @@ def test_the_terminate_button_saves_a_training_and_releases_it(platform, ui):
         with pytest.raises(control.TrainingPaused):
             train_fold(load_training_config(platform / "train.yaml"), **arguments)
     assert state.read(folder).step == paused.step + 1
+
+
+@pytest.mark.slow
+def test_one_command_waits_for_another_and_a_killed_one_keeps_nobody_waiting(platform):
+    """Two trainings never share a device; a place in the pool ends with the process that held it."""
+    settings = load_settings(platform / "settings.yaml", environ={})
+
+    def train(fold):
+        command = [str(Path(sys.executable).with_name("ct-assets")), "train", "--experiment", NAME]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("CT_ASSETS_")}
+        with (platform / f"{fold}.log").open("ab") as log:
+            return subprocess.Popen(
+                [*command, "--fold", fold, "--config", str(platform / "settings.yaml")],
+                cwd=PROJECT_ROOT, env=environment, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def works(process, fold):
+        known = state.read(settings.layout.fold_model(NAME, fold))
+        said = (platform / f"{fold}.log").read_text()
+        assert process.poll() is None, said[-2000:]
+        return known is not None and known.step >= 3
+
+    processes = [first := train("0")]
+    try:
+        wait_for(lambda: works(first, "0"))
+        processes.append(second := train("1"))
+        wait_for(lambda: "waiting for a place in the pool training" in (platform / "1.log").read_text(), 120)
+        assert not works(second, "1")
+        second.terminate()
+        second.wait(30)
+        first.kill()
+        first.wait()
+        processes.append(third := train("1"))
+        wait_for(lambda: works(third, "1"))
+        third.terminate()
+        third.wait(60)
+        assert state.read(settings.layout.fold_model(NAME, "1")).phase == "paused"
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def process_is_there(pid: int) -> bool:
