@@ -11,7 +11,17 @@ ROOT = Path(__file__).resolve().parents[1]
 ARCHITECTURE = ROOT / "docs/architecture.md"
 DECISIONS = ROOT / "docs/decisions/README.md"
 BEGIN, END = "<!-- imports: made by scripts/make_docs.py -->", "<!-- end of imports -->"
-GROUND = ("errors", "files", "layout", "parallel", "progress", "reasons", "settings", "tables")
+GROUND = (
+    "errors",
+    "files",
+    "layout",
+    "machine_faults",
+    "parallel",
+    "progress",
+    "reasons",
+    "settings",
+    "tables",
+)
 """What every room may use; one box in the picture."""
 GROUND_NAME = "ground"
 TOP = ("cli", "definitions", "defs")
