@@ -151,7 +151,7 @@ def postgres() -> Iterator[str]:
     arguments += ["-c", "unix_socket_directories="]
     server = start("postgres", arguments, folder, user=user, cwd=Path("/"))
     try:
-        wait_for(lambda: _accepts(port), "Postgres", seconds=60)
+        wait_for(lambda: accepts(port), "Postgres", seconds=60)
         subprocess.run(
             [binaries / "createdb", "-h", LOOPBACK, "-p", str(port), "-U", "ct", "ct_assets"],
             check=True,
@@ -163,7 +163,7 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
     import psycopg2
 
     try:

@@ -299,7 +299,7 @@ class TestADatabaseThatIsAway:
                 "again", arguments, tmp_path / "logs", user=servers.unprivileged(), cwd=Path("/")
             )
             try:
-                servers.wait_for(lambda: servers.answers(urllib.parse.urlsplit(url).port), "Postgres")
+                servers.wait_for(lambda: servers.accepts(urllib.parse.urlsplit(url).port), "Postgres")
                 running = run_command(config)
                 _, said = running.communicate(timeout=120)
                 assert running.returncode == 0, said
