@@ -59,7 +59,9 @@ class Pipeline:
         self.platform.admit()
         self.instance = instance
         if lost := end_lost(instance, self.platform.layout):
-            progress.say(f"runs ended as failed, since their process is gone: {lost}; their work is done again")
+            progress.say(
+                f"runs ended as failed, since their process is gone: {lost}; their work is done again"
+            )
         self._definitions = build_definitions(settings)
         self._job = self._definitions.resolve_implicit_global_asset_job_def()
         self._blocking: dict[str, list[dg.AssetCheckKey]] = {}
