@@ -61,7 +61,10 @@ def running(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterat
             said = machine_faults.told(error)
             if said is None:
                 raise
-            raise dg.Failure(description=said, allow_retries=False) from None
+            passes_soon = (
+                said == machine_faults.DATABASE_AWAY
+            )  # a step of a cluster is tried again; a disk stays full
+            raise dg.Failure(description=said, allow_retries=passes_soon) from None
 
 
 def _group(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> str:

@@ -108,49 +108,43 @@ def test_a_run_that_ended_well_stays_so_and_leaves_nothing(way, worker, instance
     assert [path.name for path in (layout.dagster_home / "working").iterdir()] == []
 
 
+def recorded(instance, status):
+    """Return the id of a run of which only the record is there."""
+
+    @dg.job
+    def nothing():
+        pass
+
+    return instance.create_run_for_job(nothing, status=status).run_id
+
+
 def test_a_run_without_a_sign_is_not_judged(instance, layout):
     """It may be at work on another machine, or not have begun."""
-
-    @dg.job
-    def elsewhere():
-        pass
-
-    run = instance.create_run_for_job(elsewhere, status=dg.DagsterRunStatus.STARTED)
+    run_id = recorded(instance, dg.DagsterRunStatus.STARTED)
     assert lost_runs.end_lost(instance, layout) == 0
-    assert status_of(instance, run.run_id) == dg.DagsterRunStatus.STARTED
+    assert status_of(instance, run_id) == dg.DagsterRunStatus.STARTED
 
 
-def test_a_block_that_raises_keeps_the_sign_for_whoever_looks_next(instance, layout):
-    @dg.job
+@pytest.mark.parametrize(
+    ("status", "ends_as"),
+    [
+        (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.FAILURE),
+        (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE),
+        (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED),  # what failed the daemon tries again
+    ],
+)
+def test_a_block_that_raises_keeps_the_sign_for_whoever_looks_next(instance, layout, status, ends_as):
+    run_id = recorded(instance, status)
+
     def cut_off():
-        pass
-
-    run = instance.create_run_for_job(cut_off, status=dg.DagsterRunStatus.STARTED)
-
-    def interrupted():
-        with lost_runs.alive(layout, run.run_id):
+        with lost_runs.alive(layout, run_id):
             assert lost_runs.end_lost(instance, layout) == 0
             raise OSError("no room")
 
     with pytest.raises(OSError, match="no room"):
-        interrupted()
+        cut_off()
     assert lost_runs.end_lost(instance, layout) == 1
-    assert status_of(instance, run.run_id) == dg.DagsterRunStatus.FAILURE
-
-
-def test_a_run_that_was_being_canceled_is_not_tried_again(instance, layout):
-    """The daemon tries again what failed; this one nobody wants."""
-
-    @dg.job
-    def unwanted():
-        pass
-
-    run = instance.create_run_for_job(unwanted, status=dg.DagsterRunStatus.CANCELING)
-
-    with pytest.raises(OSError, match="killed"), lost_runs.alive(layout, run.run_id):
-        raise OSError("killed")
-    assert lost_runs.end_lost(instance, layout) == 1
-    assert status_of(instance, run.run_id) == dg.DagsterRunStatus.CANCELED
+    assert status_of(instance, run_id) == ends_as
 
 
 def test_a_run_that_is_forgotten_leaves_no_sign(instance, layout):
