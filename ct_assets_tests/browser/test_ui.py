@@ -5,13 +5,14 @@ import re
 import pytest
 
 from ct_assets.defs.graph import GRAPH
-from ct_assets_tests.browser.conftest import EXPERIMENT_NAME
+from ct_assets_tests.browser.conftest import EXPERIMENT_NAME, PATIENCE_MS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 TRAINING_MS = 1_800_000
 SETTLING_MS = 3000
 """The drawing moves to its place."""
+ATTEMPTS = 30
 WHOLE_GRAPH = {"width": 2600, "height": 2300}
 """What lies outside the window is not drawn, so it is not found either."""
 EMPTY_PLACE = (600, 2200)
@@ -58,14 +59,31 @@ def test_the_page_of_a_batch_shows_its_metadata(ui, tab):
     assert tab.complaints == []
 
 
+def choose_partition(page, key: str) -> None:
+    """Type a partition's key into the launchpad and take it from the list, again where the page was not ready.
+
+    The launchpad draws its field anew when the partitions arrive, and what was typed before that is gone.
+    """
+    from playwright.sync_api import TimeoutError as NotOffered
+
+    field = page.get_by_placeholder("Partition")
+    for _ in range(ATTEMPTS):
+        field.fill(key)
+        try:
+            page.get_by_text(key).first.click(timeout=PATIENCE_MS // ATTEMPTS)
+            return
+        except NotOffered:
+            continue
+    raise AssertionError(f"the launchpad never offered {key}; the field says {field.input_value()!r}")
+
+
 class TestTrainingFromTheLaunchpad:
     """One story: launch a fold of an experiment, then look at its partition."""
 
     def test_the_launchpad_starts_the_training_of_a_fold(self, ui, tab):
         page = tab.page
         page.goto(f"{ui.address}/locations/ct_assets/jobs/cross_validation/playground")
-        page.get_by_placeholder("Partition").fill(f"{EXPERIMENT_NAME}|0")
-        page.get_by_text(f"{EXPERIMENT_NAME}|0").first.click()
+        choose_partition(page, f"{EXPERIMENT_NAME}|0")
         ui.picture(page, "launchpad")
         page.get_by_role("button", name=re.compile("Launch Run")).click()
         page.wait_for_url("**/runs/**")

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import dagster as dg
@@ -366,6 +367,9 @@ class TestInABrowser:
         page.on("websocket", lambda socket: sockets.append(socket.url))
         page.goto(f"https://{site.host}/operate/assets/dicom_batch", timeout=60_000)
         page.get_by_text("dicom_batch").first.wait_for(timeout=60_000)
+        deadline = time.monotonic() + 60
+        while not sockets and time.monotonic() < deadline:
+            page.wait_for_timeout(200)
         assert any(url.startswith(f"wss://{site.host}/operate/graphql") for url in sockets)
 
     def test_a_foreign_page_open_in_the_same_browser_changes_nothing(self, site, browser, tmp_path):
@@ -417,7 +421,7 @@ class TestInABrowser:
         page.goto(f"https://{site.host}/assets/cv_report?view=events", timeout=60_000)
         picture = page.locator("img[alt=dice]").first
         picture.wait_for(timeout=60_000)
-        assert picture.evaluate("image => image.complete && image.naturalWidth") == 1
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 1
 
 
 class TestAddresses:
