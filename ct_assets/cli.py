@@ -5,6 +5,7 @@ commands, so that `--help` is quick.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,19 +31,30 @@ Workers = Annotated[
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file; default: configs/local.yaml.")]
 
 
+STOPPED = 130
+"""128 + SIGINT, as shells count; Typer ends so, without a word, for a `KeyboardInterrupt`."""
+
+
 def main() -> None:
     """Run the command line; end with the exit codes that COMMANDS promise and never with a traceback.
 
-    0 done, 1 unexpected failure, 2 bad usage, configuration or input folder, 3 a safety check failed.
+    0 done, 1 unexpected failure, 2 bad usage, configuration or input folder, 3 a safety check failed;
+    130 when it was stopped.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So a shell script starts what it puts in the background. Dagster gives SIGTERM the handler of SIGINT
+        # after each run, and a command that ignores both could not be ended.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app()
     except UsageError as error:
         _end(2, error)
     except SafetyError as error:
         _end(3, error)
-    except KeyboardInterrupt:
-        _end(130, "stopped")
+    except SystemExit as ended:
+        if ended.code == STOPPED:
+            _end(STOPPED, "stopped")
+        raise
     except Exception as error:
         if os.environ.get("CT_ASSETS_DEBUG"):
             raise

@@ -32,13 +32,6 @@ LAUNCH = """mutation($p: ExecutionParams!) { launchPipelineExecution(executionPa
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 TERMINATE = """mutation($id: String!) { terminateRun(runId: $id) {
   __typename ... on PythonError { message } ... on TerminateRunFailure { message } } }"""
-LISTENING = """
-import signal
-signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a test runner may ignore or block it, and children inherit that
-signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-from ct_assets.cli import main
-main()
-"""
 STATUS = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 
 
@@ -181,7 +174,7 @@ def test_one_command_waits_for_another_and_a_killed_one_keeps_nobody_waiting(pla
     settings = load_settings(platform / "settings.yaml", environ={})
 
     def train(fold):
-        command = [sys.executable, "-c", LISTENING, "train", "--experiment", NAME]
+        command = [str(Path(sys.executable).with_name("ct-assets")), "train", "--experiment", NAME]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CT_ASSETS_")}
         with (platform / f"{fold}.log").open("ab") as log:
             return subprocess.Popen(

@@ -109,7 +109,7 @@ def test_a_stop_ends_the_training_with_what_it_has(cohort, monkeypatch):
 
 
 SCRIPT = """
-import signal, sys, time
+import sys, time
 from pathlib import Path
 import polars as pl
 from ct_assets.learning import lung_task
@@ -125,9 +125,6 @@ def slowly(self, position):
 lung_task.LungBatches.__getitem__ = slowly
 root = Path(sys.argv[1])
 cohort = tiny.TinyCohort(Layout(root), pl.read_parquet(root / "manifest.parquet"))
-# Where the tests' own process ignores or blocks it, that is inherited.
-signal.signal(signal.SIGTERM, signal.SIG_DFL)
-signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 train_fold(CONFIG, **cohort.arguments(experiment=sys.argv[2]))
 """
 
