@@ -275,42 +275,6 @@ def receive(
         console.receive(settings, public=public)
 
 
-storage = typer.Typer(no_args_is_help=True, help="A data root in an object store, and this machine's copy.")
-app.add_typer(storage, name="storage")
-
-
-@storage.command("sync")
-def storage_sync(config: Config = None) -> None:
-    """Fetch all of the data root to this machine, and publish what changed here."""
-    from ct_assets.settings import load_settings
-    from ct_assets.storage import session
-
-    print(session.everything(load_settings(config)))
-
-
-@storage.command("free")
-def storage_free(config: Config = None) -> None:
-    """Remove from this machine what is safe in the store; it is fetched again when it is needed."""
-    from ct_assets.settings import load_settings
-    from ct_assets.storage import session
-
-    print(session.free(load_settings(config)))
-
-
-@storage.command("sweep")
-def storage_sweep(
-    older_than_hours: Annotated[
-        float, typer.Option(min=0, help="Younger objects may belong to a machine that is just publishing.")
-    ] = 24,
-    config: Config = None,
-) -> None:
-    """Remove from the store what the newest generation no longer names."""
-    from ct_assets.settings import load_settings
-    from ct_assets.storage import session
-
-    print(session.sweep(load_settings(config), older_than_hours=older_than_hours))
-
-
 @app.command()
 def run(
     config: Config = None,
