@@ -1,6 +1,7 @@
 """A command waits for a place in a pool as long as a living run holds it, and no longer."""
 
 import threading
+import time
 import uuid
 
 import dagster as dg
@@ -48,10 +49,12 @@ def test_a_living_run_is_waited_for_by_name(instance, layout):
     with lost_runs.alive(layout, holder):
         waiting = threading.Thread(target=wait, daemon=True)
         waiting.start()
-        waiting.join(1)
+        deadline = time.monotonic() + 60
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.02)
         assert waiting.is_alive()
         instance.event_log_storage.free_concurrency_slot_for_step(holder, "fold_model")
-        waiting.join(30)
+        waiting.join(60)
     assert not waiting.is_alive()
     assert said == [f"waiting for a place in the pool training: taken by run {holder[:8]}"]
 

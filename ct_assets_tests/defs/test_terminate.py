@@ -195,7 +195,7 @@ def test_one_command_waits_for_another_and_a_killed_one_keeps_nobody_waiting(pla
         wait_for(lambda: "waiting for a place in the pool training" in (platform / "1.log").read_text(), 120)
         assert not works(second, "1")
         second.terminate()
-        second.wait(30)
+        second.wait(120)
         first.kill()
         first.wait()
         processes.append(third := train("1"))

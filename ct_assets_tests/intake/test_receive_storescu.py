@@ -65,7 +65,7 @@ class Process:
 
     def stop(self) -> int:
         self.running.terminate()
-        return self.running.wait(30)
+        return self.running.wait(120)
 
 
 @pytest.fixture
