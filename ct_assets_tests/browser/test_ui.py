@@ -13,6 +13,8 @@ TRAINING_MS = 1_800_000
 SETTLING_MS = 3000
 """The drawing moves to its place."""
 ATTEMPTS = 30
+PARTITION_TAKEN = "ConfigPartitionSelectionQuery"
+"""What the launchpad asks the server once a partition is taken."""
 WHOLE_GRAPH = {"width": 2600, "height": 2300}
 """What lies outside the window is not drawn, so it is not found either."""
 EMPTY_PLACE = (600, 2200)
@@ -60,20 +62,25 @@ def test_the_page_of_a_batch_shows_its_metadata(ui, tab):
 
 
 def choose_partition(page, key: str) -> None:
-    """Type a partition's key into the launchpad and take it from the list, again where the page was not ready.
+    """Type a partition's key into the launchpad, take it from the list, and wait until the run is set to it.
 
-    The launchpad draws its field anew when the partitions arrive, and what was typed before that is gone.
+    The launchpad draws its field anew as its data arrive, and what was typed before that is gone; until the
+    server has answered for the partition taken, a run would be launched without one.
     """
     from playwright.sync_api import TimeoutError as NotOffered
 
-    field = page.get_by_placeholder("Partition")
+    page.wait_for_load_state("networkidle")
+    field, offer = page.get_by_placeholder("Partition"), page.get_by_text(key).first
     for _ in range(ATTEMPTS):
         field.fill(key)
         try:
-            page.get_by_text(key).first.click(timeout=PATIENCE_MS // ATTEMPTS)
-            return
+            offer.wait_for(timeout=PATIENCE_MS // ATTEMPTS)
         except NotOffered:
             continue
+        with page.expect_response(lambda answer: PARTITION_TAKEN in (answer.request.post_data or "")):
+            offer.click()
+        page.get_by_text("Generating configuration").wait_for(state="hidden")
+        return
     raise AssertionError(f"the launchpad never offered {key}; the field says {field.input_value()!r}")
 
 
