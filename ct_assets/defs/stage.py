@@ -61,10 +61,8 @@ def running(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterat
             said = machine_faults.told(error)
             if said is None:
                 raise
-            passes_soon = (
-                said == machine_faults.DATABASE_AWAY
-            )  # a step of a cluster is tried again; a disk stays full
-            raise dg.Failure(description=said, allow_retries=passes_soon) from None
+            # A database comes back, so a step of a cluster is tried again; a full disk stays full.
+            raise dg.Failure(description=said, allow_retries=said == machine_faults.DATABASE_AWAY) from None
 
 
 def _group(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> str:
