@@ -50,8 +50,8 @@ for p in paths: anonymize_dicom_file(str(p), str(out / p.name))
 """,
     "ct-assets deid": """
 import json, sys, pathlib
-from ct_assets.deid.key import SecretKey
-from ct_assets.deid.run import deidentify
+from ct_assets.identity.key import SecretKey
+from ct_assets.deid.batch.run import deidentify
 from ct_assets.layout import DeidPaths
 from ct_assets.progress import Timings, lines_to
 from ct_assets.settings.deid import DeidProfile

@@ -24,8 +24,9 @@ import polars as pl
 
 from ct_assets import tables
 from ct_assets.layout import Layout
-from ct_assets.learning import evaluate, predict_fold, train
-from ct_assets.learning.plan import Plan
+from ct_assets.learning.evaluation import evaluate, predict_fold
+from ct_assets.learning.training import train
+from ct_assets.learning.volumes.plan import Plan
 from ct_assets.settings import load_settings
 from ct_assets.settings.training import TrainingConfig, load_training_config
 from ct_assets.tables.cohort import CohortManifest

@@ -16,7 +16,7 @@ import numpy as np
 from ct_assets import parallel, progress
 from ct_assets.imaging import nifti
 from ct_assets.imaging.volume import Grid, Volume
-from ct_assets.learning.preprocess import preprocess
+from ct_assets.learning.volumes.preprocess import preprocess
 from ct_assets.settings.platform import Settings
 
 SHAPE = (48, 96, 96)

@@ -13,7 +13,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from monai.inferers.utils import sliding_window_inference
 
-from ct_assets.learning import inference, networks
+from ct_assets.learning.models import inference
+from ct_assets.learning.networks import dual_head
 from ct_assets.settings.training import InferenceSettings
 from ct_assets_tests.learning import tiny
 
@@ -23,7 +24,7 @@ SHAPE, PATCH = (96, 128, 128), (48, 64, 64)
 def main() -> None:
     torch.set_num_threads(1)
     config = tiny.config(network={"kind": "unet", "channels": [8, 16, 32]})
-    network = networks.build(config, classes=3, spacing_mm=(1.5, 1.5, 2.0), patch_size=PATCH).eval()
+    network = dual_head.build(config, classes=3, spacing_mm=(1.5, 1.5, 2.0), patch_size=PATCH).eval()
     image = torch.randn(1, *SHAPE)
     settings = InferenceSettings(overlap=0.5, windows_at_once=4)
 

@@ -24,8 +24,8 @@ import polars as pl
 from ct_assets.imaging import nifti, resample
 from ct_assets.imaging.store import Store
 from ct_assets.imaging.volume import Grid, Volume
-from ct_assets.learning import exports, fold_volumes
-from ct_assets.learning.plan import build_plan
+from ct_assets.learning.volumes import exports, fold_volumes
+from ct_assets.learning.volumes.plan import build_plan
 from ct_assets.settings.folds import PlanSettings
 
 SHAPE = (300, 512, 512)

@@ -159,8 +159,8 @@ def _typed(rows: pl.DataFrame) -> pl.DataFrame:
 
 def make_cohort(root: Path, instances: int) -> None:
     """Write what the batches' own assets leave: header indexes, crosswalks, summaries; and the clinic's table."""
-    from ct_assets.deid.key import SecretKey
-    from ct_assets.deid.pseudonyms import pseudonym
+    from ct_assets.identity.key import SecretKey
+    from ct_assets.identity.pseudonyms import pseudonym
     from ct_assets.layout import Layout
 
     key, layout = SecretKey.from_hex(KEY_HEX), Layout(root)
@@ -235,8 +235,8 @@ def tables_of(root: Path) -> list[dict[str, Any]]:
     from ct_assets import tables
     from ct_assets.cohort import ct_prepro_audit, eligibility, labels, manifest, splits, splits_checks
     from ct_assets.cohort.metadata_audit import read_cohort, read_identities
-    from ct_assets.defs.cohort import read_patient_maps
-    from ct_assets.deid.key import SecretKey
+    from ct_assets.defs.assets.cohort import read_patient_maps
+    from ct_assets.identity.key import SecretKey
     from ct_assets.reports import status
     from ct_assets.tables.cohort import SplitLedger
 
@@ -313,14 +313,14 @@ def measure_dagster(count: int, workplace: Path) -> list[dict[str, Any]]:
     """Measure an instance in which every batch has been through the graph once."""
     import dagster as dg
 
-    from ct_assets.defs import provenance
-    from ct_assets.defs.build import build_definitions
-    from ct_assets.defs.graph import GRAPH
-    from ct_assets.defs.instance import open_instance
-    from ct_assets.defs.partitions import BATCH
-    from ct_assets.defs.pipeline import Pipeline, batch_assets
-    from ct_assets.defs.platform import Platform
-    from ct_assets.defs.sensors import inbox_sensor
+    from ct_assets.defs.engine import provenance
+    from ct_assets.defs.engine.build import build_definitions
+    from ct_assets.defs.engine.graph import GRAPH
+    from ct_assets.defs.engine.instance import open_instance
+    from ct_assets.defs.engine.partitions import BATCH
+    from ct_assets.defs.engine.pipeline import Pipeline, batch_assets
+    from ct_assets.defs.engine.platform import Platform
+    from ct_assets.defs.operations.sensors import inbox_sensor
 
     os.environ["CT_ASSETS_DEID_KEY"] = KEY_HEX
     root = workplace / "dagster"

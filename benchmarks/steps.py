@@ -14,8 +14,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from ct_assets.defs.build import PRELOAD
-from ct_assets.defs.instance import open_instance
+from ct_assets.defs.engine.build import PRELOAD
+from ct_assets.defs.engine.instance import open_instance
 from ct_assets.settings import load_settings
 
 STEPS = 8

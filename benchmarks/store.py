@@ -16,9 +16,9 @@ import polars as pl
 
 from ct_assets.imaging import nifti
 from ct_assets.imaging.volume import Grid, Volume
-from ct_assets.learning import fold_volumes
-from ct_assets.learning.dataset import PatchDataset
-from ct_assets.learning.plan import build_plan
+from ct_assets.learning.volumes import fold_volumes
+from ct_assets.learning.volumes.dataset import PatchDataset
+from ct_assets.learning.volumes.plan import build_plan
 from ct_assets.settings.folds import PlanSettings
 
 SHAPE = (200, 300, 300)

@@ -18,11 +18,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from lightning.fabric import Fabric
 
-from ct_assets.learning import lung_task, optimizers
-from ct_assets.learning.control import Control
-from ct_assets.learning.state import StateWriter
-from ct_assets.learning.tracking import Tracker
-from ct_assets.learning.trainer import Trainer, seed_everything
+from ct_assets.learning.training import lung_task, optimizers
+from ct_assets.learning.training.control import Control
+from ct_assets.learning.training.state import StateWriter
+from ct_assets.learning.training.tracking import Tracker
+from ct_assets.learning.training.trainer import Trainer, seed_everything
 from ct_assets_tests.learning import tiny
 
 SMALL = {"network": {"kind": "unet", "channels": [8, 16, 32]}, "patch": [24, 24, 24]}

@@ -14,7 +14,7 @@ from ct_assets.errors import UsageError
 from ct_assets.progress import Timings
 from ct_assets.settings import Settings
 
-PREDICTORS = {"lung": "ct_assets.learning.predict", "brain": "ct_assets.brain.predict"}
+PREDICTORS = {"lung": "ct_assets.learning.models.predict", "brain": "ct_assets.brain.predict"}
 FIRST = "lung"
 """The system of bundles that do not name theirs."""
 
@@ -26,7 +26,7 @@ def predict(
 
     Raises `UsageError` where model or input are not what they should be.
     """
-    from ct_assets.learning.predict import bundle_folder
+    from ct_assets.learning.models.predict import bundle_folder
 
     with tempfile.TemporaryDirectory() as fetched:
         folder = bundle_folder(model, settings.layout, settings.tracking.uri, Path(fetched))

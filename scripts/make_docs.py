@@ -23,7 +23,7 @@ GROUND = (
     "tables",
 )
 """What every room may use; one box in the picture."""
-GROUND_NAME = "ground"
+GROUND_NAME = "foundation"
 TOP = ("cli", "definitions", "defs")
 """What everything else stands below; their arrows would only say so, so the picture leaves them out."""
 PACKAGE = "ct_assets"

@@ -1,7 +1,7 @@
 """The bundle of brain CT classification: all that predicting needs, in one folder.
 
 Belongs here: what lies in it, writing and reading it, its card. Does not: predicting (`brain.predict`), the
-register (`learning.registry`).
+register (`learning.models.registry`).
 
 The folder: `bundle.json` (configuration, thresholds, calibration, digests; `system` says brain),
 `model.safetensors`, `card.md`.
@@ -16,9 +16,9 @@ import polars as pl
 from ct_assets import files
 from ct_assets.brain import splits
 from ct_assets.errors import UsageError
-from ct_assets.learning.bundle import BUNDLE_NAME
-from ct_assets.learning.calibration import Calibration
-from ct_assets.learning.train import environment
+from ct_assets.learning.evaluation.calibration import Calibration
+from ct_assets.learning.models.bundle import BUNDLE_NAME
+from ct_assets.learning.training.train import environment
 from ct_assets.settings.base import Section
 from ct_assets.settings.brain import Aggregation, BrainConfig, RunOptions
 

@@ -1,7 +1,7 @@
 """The final model: all training patients but a small holdout that only ends the training; then the one test.
 
 Belongs here: what is trained, how the test slices are scored, the figures of the test. Does not: the bundle
-(`brain.bundle`), who may read the test split and how often (`learning.test_readings`).
+(`brain.bundle`), who may read the test split and how often (`learning.evaluation.test_access_log`).
 """
 
 from collections.abc import Callable
@@ -18,8 +18,9 @@ from ct_assets.brain import aggregate, cv, splits, thresholds, train
 from ct_assets.brain.images import Prepared
 from ct_assets.brain.task import predict_logits
 from ct_assets.errors import UsageError
-from ct_assets.learning import bootstrap, calibration, metrics_stage
-from ct_assets.learning.calibration import Calibration
+from ct_assets.learning.evaluation import bootstrap, calibration
+from ct_assets.learning.evaluation import classification as metrics_stage
+from ct_assets.learning.evaluation.calibration import Calibration
 from ct_assets.settings.brain import BrainConfig, RunOptions
 from ct_assets.settings.training import EvaluationSettings
 

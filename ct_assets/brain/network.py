@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ct_assets import files
 from ct_assets.errors import UsageError
-from ct_assets.learning import checkpoints
+from ct_assets.learning.training import checkpoints
 from ct_assets.settings.brain import BrainConfig
 
 TENSORS = 122

@@ -34,9 +34,9 @@ from ct_assets.brain import (
 from ct_assets.brain import network as networks
 from ct_assets.brain.cv import CvResult
 from ct_assets.errors import UsageError
-from ct_assets.learning import checkpoints
-from ct_assets.learning.calibration import Calibration
-from ct_assets.learning.test_readings import Reading, Readings
+from ct_assets.learning.evaluation.calibration import Calibration
+from ct_assets.learning.evaluation.test_access_log import Reading, Readings
+from ct_assets.learning.training import checkpoints
 from ct_assets.settings.brain import BrainConfig, RunOptions
 
 ARTIFACTS = (

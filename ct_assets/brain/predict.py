@@ -28,7 +28,7 @@ from ct_assets.imaging import nifti
 from ct_assets.imaging.orient import orient
 from ct_assets.imaging.volume import Volume
 from ct_assets.imaging.windows import dequantise, quantise
-from ct_assets.learning.predict import NIFTI_SUFFIXES, RECORD
+from ct_assets.learning.models.predict import NIFTI_SUFFIXES, RECORD
 from ct_assets.settings import Settings
 
 Floats = npt.NDArray[np.float32]

@@ -30,8 +30,8 @@ from ct_assets.brain import splits as brain_splits
 from ct_assets.brain.cv import CvResult
 from ct_assets.brain.features import Item
 from ct_assets.errors import UsageError
-from ct_assets.learning import registry
-from ct_assets.learning.test_readings import Readings
+from ct_assets.learning.evaluation.test_access_log import Readings
+from ct_assets.learning.models import registry
 from ct_assets.settings.brain import BrainConfig, BrainSettings, configurations
 from ct_assets.tables.brain import BrainFeatures, BrainSplit
 from ct_assets.tables.cohort import SplitLedger

@@ -1,7 +1,7 @@
 """What the shared trainer trains here: a network on balanced batches of prepared slices.
 
 Belongs here: batches as a function of their position, the loss, the validation. Does not: stages, optimizers
-and checkpoints (`learning.trainer`), which parameters a stage trains (`brain.train`).
+and checkpoints (`learning.training.trainer`), which parameters a stage trains (`brain.train`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from torch.utils.data import WeightedRandomSampler
 from ct_assets.brain import augment, images
 from ct_assets.brain.images import Prepared
 from ct_assets.imaging.windows import dequantise
-from ct_assets.learning import metrics_stage
-from ct_assets.learning.task import Batch
+from ct_assets.learning.evaluation import classification as metrics_stage
+from ct_assets.learning.training.task import Batch
 from ct_assets.settings.brain import BrainConfig
 
 Floats = npt.NDArray[np.float64]

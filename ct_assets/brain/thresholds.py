@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ct_assets.errors import UsageError
-from ct_assets.learning import metrics_stage
+from ct_assets.learning.evaluation import classification as metrics_stage
 from ct_assets.settings.brain import ThresholdStrategy
 
 Floats = npt.NDArray[np.float64]

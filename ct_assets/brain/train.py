@@ -1,7 +1,7 @@
 """One training in two stages: the head alone, then everything or the upper parts, each to its best epoch.
 
 Belongs here: how a configuration becomes the two trainings of the shared loop, and what is kept of them.
-What is frozen in a stage is in eval mode too (`learning.optimizers.train_mode`), so the running statistics of
+What is frozen in a stage is in eval mode too (`learning.training.optimizers.train_mode`), so the running statistics of
 its BatchNorm stay those of the weights.
 """
 
@@ -24,8 +24,8 @@ from ct_assets import files, progress
 from ct_assets.brain import network as networks
 from ct_assets.brain.images import Prepared
 from ct_assets.brain.task import BalancedBatches, BrainModule, BrainTask
-from ct_assets.learning import checkpoints, control, state, tracking
-from ct_assets.learning.trainer import CURVES_NAME, Trainer, seed_everything
+from ct_assets.learning.training import checkpoints, control, state, tracking
+from ct_assets.learning.training.trainer import CURVES_NAME, Trainer, seed_everything
 from ct_assets.settings.brain import LAYERS, BrainConfig
 from ct_assets.settings.training import OptimizerSettings, TrainingStage
 
@@ -81,7 +81,7 @@ class _Loading:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One stage as the shared loop takes it (`learning.task.LoopConfig`)."""
+    """One stage as the shared loop takes it (`learning.training.task.LoopConfig`)."""
 
     seed: int
     optimizer: OptimizerSettings

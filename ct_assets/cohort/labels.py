@@ -22,9 +22,9 @@ import polars as pl
 from ct_assets import progress, tables
 from ct_assets.cohort import clinic_table
 from ct_assets.cohort.clinic_table import Record, normalised
-from ct_assets.deid.key import SecretKey
-from ct_assets.deid.pseudonyms import normalise_patient_id, pseudonym
 from ct_assets.errors import UsageError
+from ct_assets.identity.key import SecretKey
+from ct_assets.identity.pseudonyms import normalise_patient_id, pseudonym
 from ct_assets.layout import Layout
 from ct_assets.settings.cohort import KeptColumn, LabelSettings
 from ct_assets.tables.cohort import LabelReport, Labels

@@ -1,7 +1,7 @@
 """Resampling: a volume onto another grid, an image in HU or a map of labels.
 
 Belongs here: canonical orientation, target grids, interpolation of images and of labels. Does not: what
-spacing to choose (`learning.plan`), moving images by a transform (`imaging.transform`).
+spacing to choose (`learning.volumes.plan`), moving images by a transform (`imaging.transform`).
 
 Where a volume gets coarser along an axis every output voxel is the exact mean over its own extent, so that
 nothing is skipped and the mean stays; where it gets finer, interpolation is nearest, linear or cubic (Keys,

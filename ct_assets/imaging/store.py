@@ -1,7 +1,7 @@
 """The store: volumes by content, chunked and compressed, written once and read in pieces.
 
 Belongs here: entries, their keys, atomic writing, damage, counting and freeing. Does not: what an entry is
-made from (`learning.fold_volumes`).
+made from (`learning.volumes.fold_volumes`).
 
 An entry is two files: `<key>.b2nd`, a blosc2 array, and `<key>.json`, its grid, facts and checksum. The JSON
 is written last: without it there is no entry, so that a torn write is never served. The checksum of the whole

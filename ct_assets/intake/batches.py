@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING
 import filelock
 
 from ct_assets import files, progress
-from ct_assets.deid import withdrawn
-from ct_assets.deid.withdrawn import Withdrawn
+from ct_assets.deid.batch.withdrawn_files import holds_file
 from ct_assets.errors import UsageError
+from ct_assets.identity import withdrawn
+from ct_assets.identity.withdrawn import Withdrawn
 from ct_assets.intake import deliveries, markers, retired, taking_out
 from ct_assets.intake.markers import Marker, MarkerError
 from ct_assets.layout import Layout, check_key
 
 if TYPE_CHECKING:
-    from ct_assets.deid.key import SecretKey
+    from ct_assets.identity.key import SecretKey
 
 NAME_HEX_DIGITS = 16
 NOBODY = Withdrawn()
@@ -328,7 +329,7 @@ def _take_out_withdrawn(folder: Path, refused: Withdrawn) -> int:
     found = [
         one.path
         for one in markers.survey(folder)
-        if not one.source.is_symlink() and refused.holds_file(one.source)
+        if not one.source.is_symlink() and holds_file(refused, one.source)
     ]
     taking_out.take_out(folder, found)
     return len(found)

@@ -1,7 +1,7 @@
 """Batches whose originals went when their time was over.
 
 Belongs here: the note that stands in the place of the originals. Does not: how long they stay
-(`settings.keeping`), and when they go (`keeping.retention`).
+(`settings.keeping`), and when they go (`lifecycle.retention`).
 
 The note keeps the delivery's digest: the same delivery is known when it comes again, and what was released
 from it stays current.

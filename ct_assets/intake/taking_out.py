@@ -1,7 +1,7 @@
 """Taking files out of a delivery: the folder and its marker go on agreeing, also when the process is killed.
 
 Belongs here: removing, renaming and re-digesting files of one delivery. Does not: who is to be taken out
-(`deid.withdrawn`, `keeping.withdraw`).
+(`identity.withdrawn`, `lifecycle.withdraw`).
 
 What is to be done is written down first, beside the marker; a killed process leaves that note, and whoever
 touches the delivery next finishes it.

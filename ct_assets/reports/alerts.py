@@ -1,7 +1,7 @@
 """Alerts: what a person is told when something failed or waits, and the book of what was told.
 
 Belongs here: the words of an alert and when it is told again. Finding out that something failed is
-`defs.alerts`; sending is `reports.notify`. An alert holds opaque keys, codes and counts: no path, no text of
+`defs.operations.alerts`; sending is `reports.notify`. An alert holds opaque keys, codes and counts: no path, no text of
 an error, nothing of a patient, since it leaves the platform.
 """
 

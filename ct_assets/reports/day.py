@@ -1,8 +1,8 @@
 """A day's work of a platform: what came in, what waits, what failed, how long each stage took, disk used.
 
 Belongs here: the facts, collected once for the page (`reports.status_page`), the metrics (`reports.metrics`)
-and the terminal. What only Dagster's instance knows is handed in as `Runs` by `defs.day`; the state of the
-cohort is `reports.status`. Names of batches, codes and numbers only: nothing of a patient.
+and the terminal. What only Dagster's instance knows is handed in as `Runs` by `defs.operations.run_history`; the
+state of the cohort is `reports.status`. Names of batches, codes and numbers only: nothing of a patient.
 """
 
 import os

@@ -15,7 +15,7 @@ from ct_assets import files
 from ct_assets.imaging import nifti, resample
 from ct_assets.imaging.volume import Volume
 from ct_assets.layout import Layout
-from ct_assets.learning.trainer import CURVES_NAME
+from ct_assets.learning.training.trainer import CURVES_NAME
 from ct_assets.reports import figures
 
 PAGE_NAME = "index.html"

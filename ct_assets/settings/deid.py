@@ -1,7 +1,7 @@
 """The de-identification profile: which options of PS3.15 Annex E are in force, and the site's own rules.
 
 Belongs here: what a privacy officer decides. Does not: what each option does to each attribute, which is the
-Standard's table (`ct_assets.deid.table`).
+Standard's table (`ct_assets.deid.elements.table`).
 """
 
 from pathlib import Path

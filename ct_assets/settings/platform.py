@@ -51,7 +51,7 @@ class ExecutionSettings(Section):
     executor: Literal["in_process", "forkserver"] = "in_process"
     """Steps of one run in one process, or each in its own, forked from a server that has loaded the code."""
     resources: dict[str, Resources] = {}
-    """What single assets ask of a cluster (Ray, Kubernetes), where it differs from `defs.resources`."""
+    """What single assets ask of a cluster (Ray, Kubernetes), where it differs from `defs.engine.resources`."""
 
 
 class Settings(Section):

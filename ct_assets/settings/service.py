@@ -1,6 +1,6 @@
 """Settings of a platform that runs as a service: its database, run queue, processes, Ray, what machines give.
 
-Belongs here: what `defs.instance` renders for Dagster and what `ct-assets service` starts. Everything has a
+Belongs here: what `defs.engine.instance` renders for Dagster and what `ct-assets service` starts. Everything has a
 default under which nothing but this machine is needed. Alerts have a file of their own.
 """
 

@@ -13,7 +13,7 @@ from ct_assets import files
 from ct_assets.settings.base import Section
 
 MetricName = Literal["loss", "dice", "stage_loss", "stage_balanced_accuracy", "combined"]
-"""What a validation measures: see `ct_assets.learning.lung_task`."""
+"""What a validation measures: see `ct_assets.learning.training.lung_task`."""
 
 LOWER_IS_BETTER: frozenset[str] = frozenset({"loss", "stage_loss"})
 

@@ -29,6 +29,8 @@ class UidMap(dy.Schema):
 
     old_uid = dy.String(primary_key=True)
     new_uid = dy.String()
-    uid_type = dy.String()  # study, series, instance, frame_of_reference, ... (`ct_assets.deid.uid_graph`)
+    uid_type = (
+        dy.String()
+    )  # study, series, instance, frame_of_reference, ... (`ct_assets.deid.batch.uid_graph`)
     parent_new_uid = dy.String(nullable=True)  # instance: its series; series: its study; null where unknown
     seen_as = dy.Enum(("instance", "reference"))  # instance: an object with this UID was in the batch

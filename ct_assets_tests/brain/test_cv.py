@@ -7,7 +7,7 @@ import pytest
 from ct_assets import tables
 from ct_assets.brain import cv, final, grid, pipeline, splits
 from ct_assets.errors import UsageError
-from ct_assets.learning.test_readings import Readings
+from ct_assets.learning.evaluation.test_access_log import Readings
 from ct_assets.settings.brain import CANDIDATES, BrainConfig, BrainSettings, RunOptions, configurations
 from ct_assets.tables.brain import BrainPredictions
 from ct_assets_tests.brain.factories import config, data_set, placed_of, prepared_of, table_of

@@ -14,7 +14,7 @@ from ct_assets import files, systems
 from ct_assets.brain import network as networks
 from ct_assets.brain import pipeline, splits
 from ct_assets.errors import SafetyError, UsageError
-from ct_assets.learning.test_readings import Readings
+from ct_assets.learning.evaluation.test_access_log import Readings
 from ct_assets.phantom import head
 from ct_assets.progress import Timings
 from ct_assets.settings import Settings

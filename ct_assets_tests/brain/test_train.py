@@ -9,7 +9,7 @@ from ct_assets import files
 from ct_assets.brain import network as networks
 from ct_assets.brain import train
 from ct_assets.errors import UsageError
-from ct_assets.learning import checkpoints, optimizers
+from ct_assets.learning.training import checkpoints, optimizers
 from ct_assets.settings.brain import BrainConfig
 from ct_assets_tests.brain.factories import config, data_set, placed_of, prepared_of, table_of
 

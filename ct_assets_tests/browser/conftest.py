@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ct_assets.defs.instance import open_instance
-from ct_assets.defs.partitions import EXPERIMENT
+from ct_assets.defs.engine.instance import open_instance
+from ct_assets.defs.engine.partitions import EXPERIMENT
 from ct_assets.settings import Settings, load_settings
 from ct_assets.settings.load import PROJECT_ROOT
 from ct_assets_tests.docs.sandbox import session_folder, with_demo

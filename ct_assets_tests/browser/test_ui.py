@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ct_assets.defs.graph import GRAPH
+from ct_assets.defs.engine.graph import GRAPH
 from ct_assets_tests.browser.conftest import EXPERIMENT_NAME, PATIENCE_MS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]

@@ -9,9 +9,9 @@ import pytest
 
 from ct_assets import tables
 from ct_assets.cohort import ct_prepro_audit, eligibility, labels
-from ct_assets.deid.key import SecretKey
-from ct_assets.deid.run import deidentify
+from ct_assets.deid.batch.run import deidentify
 from ct_assets.dicom import index
+from ct_assets.identity.key import SecretKey
 from ct_assets.layout import DeidPaths
 from ct_assets.phantom import cohort as phantom_cohort
 from ct_assets.settings import Settings, load_settings

@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from ct_assets.cohort import labels
-from ct_assets.deid.key import SecretKey
-from ct_assets.deid.pseudonyms import pseudonym
 from ct_assets.errors import UsageError
+from ct_assets.identity.key import SecretKey
+from ct_assets.identity.pseudonyms import pseudonym
 from ct_assets.layout import Layout
 from ct_assets.settings.cohort import KeptColumn, LabelSettings
 

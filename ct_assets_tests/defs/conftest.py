@@ -6,8 +6,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ct_assets.defs.build import build_definitions
-from ct_assets.defs.platform import Platform
+from ct_assets.defs.engine.build import build_definitions
+from ct_assets.defs.engine.platform import Platform
 from ct_assets.settings import Settings, load_settings
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from ct_assets.defs.instance import open_instance
-from ct_assets.defs.launch import run_platform
-from ct_assets.defs.pipeline import Outcome
-from ct_assets.deid.key import SecretKey
+from ct_assets.defs.engine.instance import open_instance
+from ct_assets.defs.engine.launch import run_platform
+from ct_assets.defs.engine.pipeline import Outcome
+from ct_assets.identity.key import SecretKey
 from ct_assets.intake.batches import ingest
 from ct_assets.settings import Settings, load_settings
 from ct_assets.settings.load import PROJECT_ROOT

@@ -3,8 +3,8 @@
 import dagster as dg
 import pytest
 
-from ct_assets.defs.graph import GRAPH
-from ct_assets.defs.partitions import BATCH
+from ct_assets.defs.engine.graph import GRAPH
+from ct_assets.defs.engine.partitions import BATCH
 
 
 class World:

@@ -7,14 +7,14 @@ import pytest
 
 from ct_assets import files
 from ct_assets.brain import stages
-from ct_assets.defs import partitions, provenance
-from ct_assets.defs.brain import place_of
-from ct_assets.defs.brain_demo import run_graph
-from ct_assets.defs.build import build_definitions
-from ct_assets.defs.instance import open_instance
-from ct_assets.defs.pipeline import Pipeline
-from ct_assets.defs.platform import Platform
-from ct_assets.learning.test_readings import Readings
+from ct_assets.defs.assets.brain import place_of
+from ct_assets.defs.engine import partitions, provenance
+from ct_assets.defs.engine.build import build_definitions
+from ct_assets.defs.engine.instance import open_instance
+from ct_assets.defs.engine.pipeline import Pipeline
+from ct_assets.defs.engine.platform import Platform
+from ct_assets.defs.operations.brain_demo import run_graph
+from ct_assets.learning.evaluation.test_access_log import Readings
 from ct_assets.phantom import head
 from ct_assets.settings.brain import BrainConfig, BrainSettings
 from ct_assets_tests.brain.factories import data_set, dicom

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from ct_assets.definitions import defs
-from ct_assets.defs.graph import GRAPH, TRAINING_DOOR
+from ct_assets.defs.engine.graph import GRAPH, TRAINING_DOOR
 
 SNAPSHOT = Path(__file__).with_name("graph_snapshot.json")
 

@@ -11,7 +11,7 @@ OPEN = """
 import sys, time
 from pathlib import Path
 from ct_assets.settings import load_settings
-from ct_assets.defs.instance import open_instance
+from ct_assets.defs.engine.instance import open_instance
 
 settings = load_settings(Path(sys.argv[1]), environ={})
 time.sleep(max(0, float(sys.argv[2]) - time.time()))

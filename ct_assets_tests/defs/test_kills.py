@@ -12,9 +12,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ct_assets.defs.day import UNDER_WAY
-from ct_assets.defs.forget import refuse_while_running
-from ct_assets.defs.instance import open_instance
+from ct_assets.defs.engine.instance import open_instance
+from ct_assets.defs.operations.run_history import UNDER_WAY
+from ct_assets.defs.operations.withdrawal import refuse_while_running
 from ct_assets.phantom import cohort
 from ct_assets_tests.defs import platforms
 

@@ -9,14 +9,14 @@ import sys
 import dagster as dg
 import pytest
 
-from ct_assets.defs import lost_runs
+from ct_assets.defs.engine import lost_runs
 from ct_assets.layout import Layout
 
 WORKER = """
 import sys, time, uuid
 from pathlib import Path
 import dagster as dg
-from ct_assets.defs import lost_runs
+from ct_assets.defs.engine import lost_runs
 from ct_assets.layout import Layout
 
 root, way, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])

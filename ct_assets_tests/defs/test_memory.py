@@ -7,8 +7,9 @@ import time
 import dagster as dg
 import numpy as np
 
-from ct_assets.defs import intake, memory
-from ct_assets.defs.partitions import BATCH
+from ct_assets.defs.assets import intake
+from ct_assets.defs.engine import memory
+from ct_assets.defs.engine.partitions import BATCH
 from ct_assets.intake.batches import ingest
 
 HELD_MB = 200

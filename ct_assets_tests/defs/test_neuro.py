@@ -5,9 +5,9 @@ import shutil
 import dagster as dg
 import pytest
 
-from ct_assets.defs import partitions, provenance
-from ct_assets.defs.build import build_definitions
-from ct_assets.defs.platform import Platform
+from ct_assets.defs.engine import partitions, provenance
+from ct_assets.defs.engine.build import build_definitions
+from ct_assets.defs.engine.platform import Platform
 from ct_assets.neuro.example import make_example
 
 

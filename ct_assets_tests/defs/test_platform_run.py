@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from ct_assets.defs.graph import GRAPH
+from ct_assets.defs.engine.graph import GRAPH
 from ct_assets.phantom import cohort
 from ct_assets_tests.defs import platforms
 

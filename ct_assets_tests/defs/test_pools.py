@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from ct_assets import progress
-from ct_assets.defs import lost_runs, pools
+from ct_assets.defs.engine import lost_runs, pools
 from ct_assets.layout import Layout
 
 POOL = "training"

@@ -5,8 +5,8 @@ import shutil
 import dagster as dg
 import pytest
 
-from ct_assets.defs.platform import Platform
-from ct_assets.defs.provenance import Records, input_digest
+from ct_assets.defs.engine.platform import Platform
+from ct_assets.defs.engine.provenance import Records, input_digest
 from ct_assets.settings import load_settings
 from ct_assets.settings.load import PROJECT_ROOT
 

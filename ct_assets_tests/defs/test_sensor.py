@@ -3,8 +3,8 @@
 import dagster as dg
 import pytest
 
-from ct_assets.defs.partitions import BATCH
-from ct_assets.defs.sensors import BATCHES_PER_TICK, inbox_sensor
+from ct_assets.defs.engine.partitions import BATCH
+from ct_assets.defs.operations.sensors import BATCHES_PER_TICK, inbox_sensor
 from ct_assets.intake.batches import ingest
 
 

@@ -7,8 +7,8 @@ import yaml
 
 from ct_assets import tables
 from ct_assets.cohort import splits
-from ct_assets.defs import cohort as cohort_assets
-from ct_assets.defs.platform import Platform
+from ct_assets.defs.assets import cohort as cohort_assets
+from ct_assets.defs.engine.platform import Platform
 from ct_assets.settings import load_settings
 from ct_assets.tables.cohort import Eligibility, Labels, SplitLedger
 from ct_assets_tests.defs.platforms import KEY_HEX

@@ -6,10 +6,10 @@ import socket
 import pytest
 
 from ct_assets import files
-from ct_assets.defs import launch
+from ct_assets.defs.engine import launch
 from ct_assets.errors import UsageError
-from ct_assets.learning.control import REQUEST_NAME
-from ct_assets.learning.state import STATE_NAME, TrainingState
+from ct_assets.learning.training.control import REQUEST_NAME
+from ct_assets.learning.training.state import STATE_NAME, TrainingState
 from ct_assets.settings import load_settings
 
 NO_PROCESS = 2**22 + 1

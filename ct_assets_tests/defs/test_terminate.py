@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from ct_assets import tables
-from ct_assets.defs.instance import open_instance
-from ct_assets.defs.partitions import EXPERIMENT
-from ct_assets.learning import checkpoints, state
-from ct_assets.learning.train import train_fold
+from ct_assets.defs.engine.instance import open_instance
+from ct_assets.defs.engine.partitions import EXPERIMENT
+from ct_assets.learning.training import checkpoints, state
+from ct_assets.learning.training.train import train_fold
 from ct_assets.settings import load_settings
 from ct_assets.settings.load import PROJECT_ROOT
 from ct_assets.settings.training import load_training_config
@@ -155,7 +155,7 @@ def test_the_terminate_button_saves_a_training_and_releases_it(platform, ui):
     wait_for(lambda: not process_is_there(training.pid))
 
     # Released: the same training can be taken up here, at that very step.
-    from ct_assets.learning import control
+    from ct_assets.learning.training import control
 
     arguments = tiny.TinyCohort(
         settings.layout, tables.read_table(settings.layout.cohort_manifest, CohortManifest)

@@ -9,8 +9,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from ct_assets.defs import stage
-from ct_assets.defs.webserver import Reports
+from ct_assets.defs.engine import stage
+from ct_assets.defs.operations.webserver import Reports
 
 
 class Client:
@@ -77,6 +77,8 @@ class TestMetadata:
 
 @pytest.mark.slow
 def test_the_options_are_dagsters_own():
-    told = subprocess.check_output([sys.executable, "-m", "ct_assets.defs.webserver", "--help"], text=True)
+    told = subprocess.check_output(
+        [sys.executable, "-m", "ct_assets.defs.operations.webserver", "--help"], text=True
+    )
     assert "--read-only" in told
     assert "--path-prefix" in told

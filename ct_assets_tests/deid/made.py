@@ -9,12 +9,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
-from ct_assets.deid import dicomfile, method
-from ct_assets.deid.engine import Engine, Person
-from ct_assets.deid.gather import Gathered, facts_of
-from ct_assets.deid.identifiers import Finder, Identifiers
-from ct_assets.deid.key import SecretKey
-from ct_assets.deid.pseudonyms import pseudonym, shift_days
+from ct_assets.deid.batch import dicomfile
+from ct_assets.deid.batch.gather import Gathered, facts_of
+from ct_assets.deid.elements import method
+from ct_assets.deid.elements.engine import Engine, Person
+from ct_assets.deid.elements.identifiers import Finder, Identifiers
+from ct_assets.identity.key import SecretKey
+from ct_assets.identity.pseudonyms import pseudonym, shift_days
 from ct_assets.settings.deid import DeidProfile
 
 KEY = SecretKey(bytes(range(32)))

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct_assets.deid.key import SecretKey
-from ct_assets.deid.run import DeidSummary, deidentify
+from ct_assets.deid.batch.run import DeidSummary, deidentify
+from ct_assets.identity.key import SecretKey
 from ct_assets.layout import DeidPaths
 from ct_assets.settings.deid import DeidProfile
 

@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from pydicom.uid import JPEGLSLossless
 
-from ct_assets.deid import burned_in, ocr
+from ct_assets.deid.pixels import burned_in, ocr
 from ct_assets.settings.deid import BurnedInSettings, RegionRule
 from ct_assets_tests.deid.corpus import pictures
 from ct_assets_tests.deid.pictures_of import CT, MR, SECONDARY_CAPTURE, US_MULTIFRAME, image

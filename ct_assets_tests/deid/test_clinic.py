@@ -2,7 +2,7 @@
 
 import pytest
 
-from ct_assets.deid.clinic import values_of
+from ct_assets.deid.elements.clinic import values_of
 from ct_assets.errors import UsageError
 
 

@@ -8,9 +8,9 @@ import polars as pl
 import pydicom
 import pytest
 
-from ct_assets.deid import first_pass
-from ct_assets.deid.gather import BEGINNING_BYTES
-from ct_assets.deid.withdrawn import Withdrawn
+from ct_assets.deid.batch import first_pass
+from ct_assets.deid.batch.gather import BEGINNING_BYTES
+from ct_assets.identity.withdrawn import Withdrawn
 from ct_assets_tests.deid.made import ct, save
 from ct_assets_tests.deid.runs import run
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_assets.deid.identifiers import Finder, Identifiers
+from ct_assets.deid.elements.identifiers import Finder, Identifiers
 
 
 def found(text, *known, owner="P", searched_as="P", is_free_text=True):

@@ -2,8 +2,8 @@ import pickle
 
 import pytest
 
-from ct_assets.deid.key import SecretKey, check_record, hold_to_record, make_key_file
 from ct_assets.errors import UsageError
+from ct_assets.identity.key import SecretKey, check_record, hold_to_record, make_key_file
 
 
 class TestLoadingAKey:

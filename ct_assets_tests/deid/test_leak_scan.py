@@ -9,8 +9,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from ct_assets.deid.identifiers import Identifiers
-from ct_assets.deid.leak_scan import LeakScanner, Searched, elements, pixel_digest_of
+from ct_assets.deid.elements.identifiers import Identifiers
+from ct_assets.deid.proof.leak_scan import LeakScanner, Searched, elements, pixel_digest_of
 from ct_assets_tests.deid.made import KEY, as_bytes, ct, item, sequence
 
 OWNER = "PBCDF"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_assets.deid import page, uid_graph
-from ct_assets.deid.gather import UidSeen
-from ct_assets.deid.page import PageFacts
+from ct_assets.deid.batch import page, uid_graph
+from ct_assets.deid.batch.gather import UidSeen
+from ct_assets.deid.batch.page import PageFacts
 from ct_assets.settings.deid import DeidProfile
 from ct_assets_tests.deid.made import KEY
 

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from ct_assets.deid import dicomfile, plainfile
+from ct_assets.deid.batch import dicomfile, plainfile
 
 
 def a_file(syntax: str = ExplicitVRLittleEndian, *, pixels: int = 200_000, **extra: object) -> bytes:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_assets.deid.key import SecretKey
-from ct_assets.deid.pseudonyms import normalise_patient_id, pseudonym, shift_days
+from ct_assets.identity.key import SecretKey
+from ct_assets.identity.pseudonyms import normalise_patient_id, pseudonym, shift_days
 from ct_assets_tests.deid.made import KEY
 
 

@@ -12,9 +12,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from ct_assets.deid import frames, redact
-from ct_assets.deid.frames import UnreadablePixelsError
-from ct_assets.deid.redact import Region
+from ct_assets.deid.pixels import frames, redact
+from ct_assets.deid.pixels.frames import UnreadablePixelsError
+from ct_assets.deid.pixels.redact import Region
 from ct_assets_tests.deid.corpus import pictures
 from ct_assets_tests.deid.pictures_of import CT, image
 

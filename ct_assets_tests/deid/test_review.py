@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from ct_assets import files
 from ct_assets.cli import app
-from ct_assets.deid import review
+from ct_assets.deid.batch import review
 from ct_assets.errors import UsageError
 from ct_assets.reasons import reason
 from ct_assets_tests.deid.corpus import cases_files, cases_pixels

@@ -1,8 +1,8 @@
 import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from ct_assets.deid import table
-from ct_assets.deid.rules import Do, Rules
+from ct_assets.deid.elements import table
+from ct_assets.deid.elements.rules import Do, Rules
 from ct_assets.errors import UsageError
 from ct_assets.settings.deid import DeidProfile, SiteRule
 from ct_assets_tests.deid.made import CT, SEG, SR

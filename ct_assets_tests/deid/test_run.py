@@ -17,16 +17,18 @@ import pydicom
 import pytest
 
 from ct_assets import parallel
-from ct_assets.deid import method, proof, second_pass
-from ct_assets.deid import run as run_module
-from ct_assets.deid.checks import lost_files, uid_map_faults
-from ct_assets.deid.identifiers import is_strong
-from ct_assets.deid.leak_scan import Hit
-from ct_assets.deid.staging import Staging
-from ct_assets.deid.text import fold
-from ct_assets.deid.uids import new_uid
+from ct_assets.deid.batch import run as run_module
+from ct_assets.deid.batch import second_pass
+from ct_assets.deid.batch.staging import Staging
+from ct_assets.deid.elements import method
+from ct_assets.deid.elements.identifiers import is_strong
+from ct_assets.deid.elements.text import fold
+from ct_assets.deid.proof import batch as proof
+from ct_assets.deid.proof.checks import lost_files, uid_map_faults
+from ct_assets.deid.proof.leak_scan import Hit
 from ct_assets.errors import SafetyError, UsageError
 from ct_assets.files import sha256_file
+from ct_assets.identity.uids import new_uid
 from ct_assets.progress import Timings
 from ct_assets.settings.deid import DeidProfile
 from ct_assets_tests.deid.made import PDF, SEG, SR, as_bytes, ct, save, sequence
@@ -333,7 +335,7 @@ class TestALeak:
 
     def test_by_a_broken_engine_is_caught(self, tmp_path, monkeypatch):
         """Without its rule for descriptions the engine leaks; the scan, which shares no code, finds it."""
-        from ct_assets.deid import engine
+        from ct_assets.deid.elements import engine
 
         monkeypatch.setattr(engine._Walk, "_text", lambda self, tag, vr, raw, rule, encodings: (raw, "kept"))
         slices(tmp_path / "in", StudyDescription="CT Quenneville")
@@ -381,7 +383,7 @@ class TestUsage:
             run(tmp_path / "in", tmp_path / "in/out")
 
     def test_another_key_into_the_same_folder_is_refused(self, tmp_path, secret_hex):
-        from ct_assets.deid.key import SecretKey
+        from ct_assets.identity.key import SecretKey
 
         slices(tmp_path / "in")
         made = run(tmp_path / "in", tmp_path / "out")
@@ -466,7 +468,7 @@ class TestAKilledRun:
             f"""
             import os, signal
             from pathlib import Path
-            from ct_assets.deid import run as module
+            from ct_assets.deid.batch import run as module
             from ct_assets_tests.deid.runs import run
             module.proof.scan = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
             run(Path({str(tmp_path / "in")!r}), Path({str(tmp_path / "out")!r}))
@@ -481,7 +483,7 @@ class TestAKilledRun:
         assert not [path for path in (tmp_path / "out").rglob("*") if ".partial-" in path.name]
 
     def test_between_two_renames_is_finished_by_the_next(self, tmp_path):
-        from ct_assets.deid.staging import Staging
+        from ct_assets.deid.batch.staging import Staging
 
         slices(tmp_path / "in")
         made = run(tmp_path / "in", tmp_path / "out")

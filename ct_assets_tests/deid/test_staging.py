@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ct_assets.deid.staging import Staging
+from ct_assets.deid.batch.staging import Staging
 from ct_assets.layout import DeidPaths
 
 PLACES = ("dicom", "audit", "uid_dir", "quarantine", "report")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ct_assets.deid import table
+from ct_assets.deid.elements import table
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_ps315_table.py"
 

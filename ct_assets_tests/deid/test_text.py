@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_assets.deid import text
+from ct_assets.deid.elements import text
 
 
 class TestCleaningADescription:

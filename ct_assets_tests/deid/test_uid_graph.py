@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_assets.deid import uid_graph
-from ct_assets.deid.gather import UidSeen, joined
-from ct_assets.deid.uids import new_uid
+from ct_assets.deid.batch import uid_graph
+from ct_assets.deid.batch.gather import UidSeen, joined
+from ct_assets.identity.uids import new_uid
 from ct_assets.settings.deid import DeidProfile
 from ct_assets_tests.deid.made import KEY
 

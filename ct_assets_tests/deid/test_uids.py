@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import UID
 
-from ct_assets.deid.key import SecretKey
-from ct_assets.deid.uids import is_own, new_uid
+from ct_assets.identity.key import SecretKey
+from ct_assets.identity.uids import is_own, new_uid
 from ct_assets_tests.deid.made import KEY
 
 uids = st.lists(st.integers(0, 10**9), min_size=3, max_size=6).map(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydicom import config
 from pydicom.valuerep import validate_value
 
-from ct_assets.deid import values
+from ct_assets.deid.elements import values
 
 dates = st.dates(date(1900, 1, 1), date(2030, 1, 1))
 shifts = st.integers(-1825, -30)

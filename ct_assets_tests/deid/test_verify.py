@@ -5,7 +5,7 @@ import json
 import pytest
 from blake3 import blake3
 
-from ct_assets.deid.verify import Fault, verify_store
+from ct_assets.deid.proof.verify import Fault, verify_store
 from ct_assets.layout import Layout
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ct_assets import files
-from ct_assets.deid.key import SecretKey
 from ct_assets.errors import UsageError
+from ct_assets.identity.key import SecretKey
 from ct_assets.intake import batches, deliveries, markers
 from ct_assets.layout import Layout
 
@@ -368,7 +368,7 @@ from pathlib import Path
 from ct_assets.intake import batches, deliveries, markers
 from ct_assets.layout import Layout
 from ct_assets import files
-from ct_assets.deid.key import SecretKey
+from ct_assets.identity.key import SecretKey
 
 root, drop, key, what, place = sys.argv[1:]
 calls = 0

@@ -8,8 +8,8 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import ImplicitVRLittleEndian
 
-from ct_assets.deid.key import SecretKey
 from ct_assets.errors import UsageError
+from ct_assets.identity.key import SecretKey
 from ct_assets.intake.network import receiver as network
 from ct_assets.intake.network import settling
 from ct_assets.layout import Layout

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from ct_assets.learning import bootstrap, metrics_stage
-from ct_assets.learning.bootstrap import weighted_mean, weighted_ratio
+from ct_assets.learning.evaluation import bootstrap
+from ct_assets.learning.evaluation import classification as metrics_stage
+from ct_assets.learning.evaluation.bootstrap import weighted_mean, weighted_ratio
 
 
 def test_a_patient_is_drawn_with_all_rows_or_not_at_all():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ct_assets.learning import calibration
+from ct_assets.learning.evaluation import calibration
 from ct_assets.settings.training import EvaluationSettings
 
 STAGES = ("I", "II")

@@ -7,9 +7,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from ct_assets.imaging.store import DamagedEntryError, Store
-from ct_assets.learning import fold_volumes
-from ct_assets.learning.dataset import CaseDataset, PatchDataset, load_case
-from ct_assets.learning.plan import build_plan
+from ct_assets.learning.volumes import fold_volumes
+from ct_assets.learning.volumes.dataset import CaseDataset, PatchDataset, load_case
+from ct_assets.learning.volumes.plan import build_plan
 from ct_assets.settings.folds import PlanSettings
 from ct_assets_tests.learning.volumes import STAGES, cohort, write_case
 
@@ -135,7 +135,7 @@ class TestRandomness:
 class TestAugmentation:
     @pytest.fixture
     def augmented(self, world):
-        from ct_assets.learning.augment import augmentation
+        from ct_assets.learning.volumes.augment import augmentation
 
         return augmentation(world[1])
 

@@ -6,9 +6,9 @@ import pytest
 from ct_assets import tables
 from ct_assets.errors import UsageError
 from ct_assets.imaging.store import Store
-from ct_assets.learning import derived
-from ct_assets.learning.dataset import load_case
-from ct_assets.learning.plan import Plan
+from ct_assets.learning.volumes import derived
+from ct_assets.learning.volumes.dataset import load_case
+from ct_assets.learning.volumes.plan import Plan
 from ct_assets.settings.folds import DerivedSettings
 from ct_assets.tables.folds import FoldVolumes
 from ct_assets_tests.learning.volumes import STAGES, cohort

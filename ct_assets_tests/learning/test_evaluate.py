@@ -8,10 +8,11 @@ from ct_assets import files, tables
 from ct_assets.errors import SafetyError, UsageError
 from ct_assets.imaging import nifti
 from ct_assets.imaging.volume import Volume
-from ct_assets.learning import bundle, calibration, evaluate
-from ct_assets.learning.baselines import headers_only, prevalence, threshold_in_lung
-from ct_assets.learning.predict_fold import PREDICTIONS_NAME
-from ct_assets.learning.test_readings import LEDGER_NAME, Reading, Readings, readings
+from ct_assets.learning.evaluation import calibration, evaluate
+from ct_assets.learning.evaluation.baselines import headers_only, prevalence, threshold_in_lung
+from ct_assets.learning.evaluation.predict_fold import PREDICTIONS_NAME
+from ct_assets.learning.evaluation.test_access_log import LEDGER_NAME, Reading, Readings, readings
+from ct_assets.learning.models import bundle
 from ct_assets.phantom import anatomy
 from ct_assets.tables.learning import Predictions
 from ct_assets_tests.learning import tiny
@@ -219,10 +220,10 @@ class TestTheOneReading:
 @pytest.mark.slow
 def test_from_training_to_the_test_report_and_a_forced_second_reading(tmp_path):
     """The whole way on a tiny cohort: folds, report, final models of both kinds, the one reading."""
-    from ct_assets.learning import final_model
-    from ct_assets.learning.plan import FINAL
-    from ct_assets.learning.predict_fold import predict as predict_fold
-    from ct_assets.learning.train import train_fold
+    from ct_assets.learning.evaluation.predict_fold import predict as predict_fold
+    from ct_assets.learning.models import final_model
+    from ct_assets.learning.training.train import train_fold
+    from ct_assets.learning.volumes.plan import FINAL
 
     cohort = tiny.make(tmp_path)
     for fold in "012":
@@ -258,10 +259,11 @@ def test_from_training_to_the_test_report_and_a_forced_second_reading(tmp_path):
 def test_an_experiment_on_a_smaller_set_is_judged_under_its_own_plans(tmp_path):
     """The full set has other plans, of the same folds; they must not be taken for those of the smaller set."""
     from ct_assets import tables
-    from ct_assets.learning import derived, final_model, final_sets
-    from ct_assets.learning.plan import FINAL, Plan
-    from ct_assets.learning.predict_fold import predict as predict_fold
-    from ct_assets.learning.train import train_fold
+    from ct_assets.learning.evaluation.predict_fold import predict as predict_fold
+    from ct_assets.learning.models import final_model
+    from ct_assets.learning.training.train import train_fold
+    from ct_assets.learning.volumes import derived, final_sets
+    from ct_assets.learning.volumes.plan import FINAL, Plan
     from ct_assets.settings.folds import DerivedSettings
     from ct_assets.tables.folds import FoldVolumes
 

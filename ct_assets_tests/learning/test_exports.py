@@ -10,7 +10,7 @@ import pytest
 from ct_assets.errors import UsageError
 from ct_assets.imaging import nifti
 from ct_assets.imaging.volume import Volume
-from ct_assets.learning import exports
+from ct_assets.learning.volumes import exports
 from ct_assets_tests.learning.volumes import cohort
 
 

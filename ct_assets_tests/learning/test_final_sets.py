@@ -8,8 +8,8 @@ from ct_assets import files, tables
 from ct_assets.errors import UsageError
 from ct_assets.imaging import nifti
 from ct_assets.imaging.store import Store
-from ct_assets.learning import final_sets
-from ct_assets.learning.plan import Plan, build_plan
+from ct_assets.learning.volumes import final_sets
+from ct_assets.learning.volumes.plan import Plan, build_plan
 from ct_assets.settings.folds import PlanSettings
 from ct_assets.tables.folds import FinalSet
 from ct_assets_tests.learning.volumes import cohort

@@ -7,8 +7,8 @@ import pytest
 
 from ct_assets.imaging import nifti
 from ct_assets.imaging.volume import Grid, Volume
-from ct_assets.learning import fingerprint
-from ct_assets.learning.fingerprint import Histogram
+from ct_assets.learning.volumes import fingerprint
+from ct_assets.learning.volumes.fingerprint import Histogram
 from ct_assets_tests.learning.volumes import chest, cohort, write_case
 
 

@@ -7,8 +7,8 @@ import pytest
 from ct_assets import tables
 from ct_assets.imaging import nifti
 from ct_assets.imaging.store import Store
-from ct_assets.learning import fold_volumes
-from ct_assets.learning.plan import build_plan
+from ct_assets.learning.volumes import fold_volumes
+from ct_assets.learning.volumes.plan import build_plan
 from ct_assets.settings.folds import PlanSettings
 from ct_assets.tables.folds import FoldVolumes
 from ct_assets_tests.learning.volumes import cohort, write_case

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ct_assets.learning.losses import (
+from ct_assets.learning.training.losses import (
     JointLoss,
     deep_mask_loss,
     inverse_frequency_weights,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ct_assets.learning.metrics_detection import Finding, Mark, cpm_interval, froc
+from ct_assets.learning.evaluation.detection import Finding, Mark, cpm_interval, froc
 
 HERE = (0.0, 0.0, 0.0)
 

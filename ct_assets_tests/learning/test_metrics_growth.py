@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ct_assets.learning import metrics_growth as growth
+from ct_assets.learning.evaluation import growth
 
 
 def test_a_volume_that_doubles_in_ninety_days_has_that_doubling_time():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from ct_assets.learning import metrics_image as likeness
+from ct_assets.learning.evaluation import image as likeness
 
 
 def test_psnr_of_an_error_of_a_tenth_of_the_range_is_twenty_decibels():

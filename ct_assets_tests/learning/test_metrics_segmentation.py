@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 from ct_assets.imaging.volume import Grid
-from ct_assets.learning import metrics_segmentation as metrics
+from ct_assets.learning.evaluation import segmentation as metrics
 
 SHAPE = (10, 10, 10)
 GRID = Grid.of(SHAPE, (1.0, 1.0, 2.0))

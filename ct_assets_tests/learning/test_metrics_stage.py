@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from ct_assets.learning import metrics_stage as metrics
+from ct_assets.learning.evaluation import classification as metrics
 
 ONES = np.ones(6)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ct_assets.learning.metrics_threshold import threshold_table
+from ct_assets.learning.evaluation.thresholds import threshold_table
 
 
 def test_four_cases():

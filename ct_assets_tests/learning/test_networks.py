@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ct_assets.errors import UsageError
-from ct_assets.learning import networks
-from ct_assets.learning.heads import GatedAttention, OrdinalOutput, StageHead
+from ct_assets.learning.networks import dual_head
+from ct_assets.learning.networks.stage_head import GatedAttention, OrdinalOutput, StageHead
 from ct_assets.settings.training import (
     LossSettings,
     SamplingSettings,
@@ -23,7 +23,7 @@ def build(network=TINY_UNET, patch=(16, 16, 16), windows=2, **changes):
     config = TrainingConfig(
         network=network, sampling=SamplingSettings(windows_per_patient=windows), **changes
     )
-    return networks.build(config, classes=3, spacing_mm=(2.0, 2.0, 2.5), patch_size=patch)
+    return dual_head.build(config, classes=3, spacing_mm=(2.0, 2.0, 2.5), patch_size=patch)
 
 
 class TestDualHead:
@@ -60,7 +60,7 @@ class TestDualHead:
     def test_an_untrained_mask_head_expects_little_tumour(self):
         torch.manual_seed(0)
         probability = build()(torch.zeros(1, 1, 1, 16, 16, 16)).mask_logits.sigmoid()
-        assert probability.mean().item() == pytest.approx(networks.TUMOUR_PRIOR, abs=0.01)
+        assert probability.mean().item() == pytest.approx(dual_head.TUMOUR_PRIOR, abs=0.01)
 
     def test_published_tensor_names_are_kept_under_backbone(self):
         names = build(TINY_SWIN, (32, 32, 32)).state_dict()

@@ -8,7 +8,7 @@ import pytest
 
 from ct_assets.imaging import nifti
 from ct_assets.imaging.volume import Grid, Volume
-from ct_assets.learning.plan import build_plan, training_rows
+from ct_assets.learning.volumes.plan import build_plan, training_rows
 from ct_assets.settings.folds import PlanSettings
 from ct_assets_tests.learning.volumes import cohort
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ct_assets.errors import UsageError
-from ct_assets.learning import plan_rules
-from ct_assets.learning.fingerprint import Histogram, Merged
-from ct_assets.learning.plan import Plan, build_plan
+from ct_assets.learning.volumes import plan_rules
+from ct_assets.learning.volumes.fingerprint import Histogram, Merged
+from ct_assets.learning.volumes.plan import Plan, build_plan
 from ct_assets.settings.folds import PlanSettings
 from ct_assets_tests.learning.volumes import cohort
 

@@ -10,11 +10,13 @@ from ct_assets.cli import app
 from ct_assets.errors import UsageError
 from ct_assets.imaging import nifti
 from ct_assets.imaging.volume import Grid, Volume
-from ct_assets.learning import bundle, calibration, inference, networks
-from ct_assets.learning.calibration import OperatingPoint
-from ct_assets.learning.final_model import Source, _fill
-from ct_assets.learning.predict import RECORD, predict
-from ct_assets.learning.train import train_fold
+from ct_assets.learning.evaluation import calibration
+from ct_assets.learning.evaluation.calibration import OperatingPoint
+from ct_assets.learning.models import bundle, inference
+from ct_assets.learning.models.final_model import Source, _fill
+from ct_assets.learning.models.predict import RECORD, predict
+from ct_assets.learning.networks import dual_head
+from ct_assets.learning.training.train import train_fold
 from ct_assets.settings.training import InferenceSettings
 from ct_assets_tests.learning import tiny
 
@@ -79,7 +81,7 @@ class TestBundle:
 class TestSlidingWindow:
     def network(self):
         config = tiny.config(stage_head=None)
-        return networks.build(config, classes=0, spacing_mm=(1, 1, 1), patch_size=(8, 8, 8)).eval()
+        return dual_head.build(config, classes=0, spacing_mm=(1, 1, 1), patch_size=(8, 8, 8)).eval()
 
     def test_windows_cover_every_voxel_and_overlap_as_asked(self):
         starts = inference.window_starts((20, 8, 5), (8, 8, 8), 0.5)

@@ -11,8 +11,8 @@ import pytest
 
 from ct_assets import progress
 from ct_assets.errors import SafetyError, UsageError
-from ct_assets.learning.plan import Plan
-from ct_assets.learning.preprocess import preprocess
+from ct_assets.learning.volumes.plan import Plan
+from ct_assets.learning.volumes.preprocess import preprocess
 from ct_assets.settings.folds import DriftSettings, PlanSettings
 from ct_assets.settings.platform import Settings
 from ct_assets_tests.learning.volumes import STAGES, write_case

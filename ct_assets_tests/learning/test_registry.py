@@ -5,7 +5,7 @@ import os
 import pytest
 
 from ct_assets.errors import UsageError
-from ct_assets.learning import registry
+from ct_assets.learning.models import registry
 
 SETTINGS = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from ct_assets import files
-from ct_assets.learning import checkpoints, control, state
-from ct_assets.learning.control import TrainingPaused
-from ct_assets.learning.train import train_fold
-from ct_assets.learning.trainer import CURVES_NAME
+from ct_assets.learning.training import checkpoints, control, state
+from ct_assets.learning.training.control import TrainingPaused
+from ct_assets.learning.training.train import train_fold
+from ct_assets.learning.training.trainer import CURVES_NAME
 from ct_assets_tests.learning import tiny
 
 CONFIG = tiny.config(
@@ -112,8 +112,8 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 import polars as pl
-from ct_assets.learning import lung_task
-from ct_assets.learning.train import train_fold
+from ct_assets.learning.training import lung_task
+from ct_assets.learning.training.train import train_fold
 from ct_assets_tests.learning import tiny
 from ct_assets_tests.learning.test_resume import CONFIG
 from ct_assets.layout import Layout

@@ -3,8 +3,8 @@
 import pytest
 
 from ct_assets import files
-from ct_assets.learning import tracking
-from ct_assets.learning.train import train_fold
+from ct_assets.learning.training import tracking
+from ct_assets.learning.training.train import train_fold
 from ct_assets_tests.learning import tiny
 
 

@@ -5,9 +5,9 @@ import pytest
 from filelock import FileLock
 
 from ct_assets.errors import UsageError
-from ct_assets.learning import checkpoints, control
-from ct_assets.learning.control import TrainingPaused
-from ct_assets.learning.train import manifest_digest, train_fold
+from ct_assets.learning.training import checkpoints, control
+from ct_assets.learning.training.control import TrainingPaused
+from ct_assets.learning.training.train import manifest_digest, train_fold
 from ct_assets_tests.learning import tiny
 
 CONFIG = tiny.config(stages=[{"epochs": 1}], steps_per_epoch=1)

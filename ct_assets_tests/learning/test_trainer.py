@@ -9,11 +9,11 @@ from torch import nn
 
 from ct_assets import files
 from ct_assets.errors import UsageError
-from ct_assets.learning import checkpoints, optimizers, schedules, state
-from ct_assets.learning.control import Control
-from ct_assets.learning.state import StateWriter
-from ct_assets.learning.tracking import Tracker
-from ct_assets.learning.trainer import CURVES_NAME, Trainer, TrainingDivergedError, seed_everything
+from ct_assets.learning.training import checkpoints, optimizers, schedules, state
+from ct_assets.learning.training.control import Control
+from ct_assets.learning.training.state import StateWriter
+from ct_assets.learning.training.tracking import Tracker
+from ct_assets.learning.training.trainer import CURVES_NAME, Trainer, TrainingDivergedError, seed_everything
 from ct_assets.settings.training import OptimizerSettings, TrainingConfig
 
 

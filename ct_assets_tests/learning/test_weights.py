@@ -7,8 +7,9 @@ import torch
 
 from ct_assets import files
 from ct_assets.errors import UsageError
-from ct_assets.learning import checkpoints, networks, weights
-from ct_assets.learning.plan import Crop, Intensity, Plan, Resampling
+from ct_assets.learning.networks import dual_head
+from ct_assets.learning.training import checkpoints, weights
+from ct_assets.learning.volumes.plan import Crop, Intensity, Plan, Resampling
 from ct_assets.settings.training import (
     PretrainedSettings,
     SamplingSettings,
@@ -42,7 +43,7 @@ def plan(spacing=(1.5, 1.5, 2.0), low=-1000.0, high=1000.0):
 def network(seed=0, settings=TINY):
     torch.manual_seed(seed)
     config = TrainingConfig(network=settings, sampling=SamplingSettings(windows_per_patient=2))
-    return networks.build(config, classes=3, spacing_mm=(1.5, 1.5, 2.0), patch_size=(32, 32, 32))
+    return dual_head.build(config, classes=3, spacing_mm=(1.5, 1.5, 2.0), patch_size=(32, 32, 32))
 
 
 def load(path, into=None, for_plan=None, **settings):

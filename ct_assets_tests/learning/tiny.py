@@ -13,8 +13,8 @@ from ct_assets import tables
 from ct_assets.imaging import nifti
 from ct_assets.imaging.volume import Grid, Volume
 from ct_assets.layout import Layout
-from ct_assets.learning import fold_volumes
-from ct_assets.learning.plan import FINAL, Plan, build_plan
+from ct_assets.learning.volumes import fold_volumes
+from ct_assets.learning.volumes.plan import FINAL, Plan, build_plan
 from ct_assets.settings.folds import PlanSettings
 from ct_assets.settings.training import TrainingConfig
 from ct_assets.tables.folds import FoldVolumes

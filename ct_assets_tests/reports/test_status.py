@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ct_assets.deid.key import SecretKey
+from ct_assets.identity.key import SecretKey
 from ct_assets.intake.batches import ingest
 from ct_assets.reports import status
 from ct_assets.settings import Settings, load_settings

@@ -12,12 +12,12 @@ import polars as pl
 import pytest
 
 from ct_assets import files, progress
-from ct_assets.defs import alerts
-from ct_assets.defs.day import UNDER_WAY, failure_of
-from ct_assets.defs.fence import only_writer
-from ct_assets.defs.instance import open_instance
-from ct_assets.defs.partitions import BATCH
-from ct_assets.defs.platform import Platform
+from ct_assets.defs.engine.instance import open_instance
+from ct_assets.defs.engine.partitions import BATCH
+from ct_assets.defs.engine.platform import Platform
+from ct_assets.defs.engine.step_lock import only_writer
+from ct_assets.defs.operations import alerts
+from ct_assets.defs.operations.run_history import UNDER_WAY, failure_of
 from ct_assets.errors import UsageError
 from ct_assets.intake import batches, deliveries
 from ct_assets.phantom import cohort
@@ -103,7 +103,7 @@ class TestTwoSchedulersOnOneInbox:
         tried("two schedulers on one inbox", "each batch is registered once; same bytes")
 
     def test_two_requests_of_one_delivery_are_one_run(self, settings, phantom):
-        from ct_assets.defs.sensors import inbox_sensor
+        from ct_assets.defs.operations.sensors import inbox_sensor
 
         batch = platforms.take(settings, phantom.drops[0])
         keys = set()
@@ -148,7 +148,7 @@ class TestOneWriter:
     def test_a_killed_process_holds_nothing(self, settings):
         script = (
             "import sys, time; from pathlib import Path; from ct_assets.layout import Layout; "
-            "from ct_assets.defs.fence import only_writer\n"
+            "from ct_assets.defs.engine.step_lock import only_writer\n"
             f"with only_writer(Layout(Path({str(settings.data_root)!r})), 'step', 'b1'):\n"
             "    print('in', flush=True); time.sleep(600)"
         )

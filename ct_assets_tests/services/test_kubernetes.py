@@ -13,10 +13,10 @@ import dagster as dg
 import pytest
 import yaml
 
-from ct_assets.defs import resources
-from ct_assets.defs.build import build_definitions
-from ct_assets.defs.instance import instance_config
-from ct_assets.defs.service import PORTS
+from ct_assets.defs.engine import resources
+from ct_assets.defs.engine.build import build_definitions
+from ct_assets.defs.engine.instance import instance_config
+from ct_assets.defs.operations.service import PORTS
 from ct_assets.settings.load import PROJECT_ROOT
 from ct_assets.settings.platform import Settings
 from ct_assets.settings.service import KubernetesSettings, Resources, ServiceSettings

@@ -12,10 +12,10 @@ import dagster as dg
 import psutil
 import pytest
 
-from ct_assets.defs.day import UNDER_WAY
-from ct_assets.defs.instance import open_instance
-from ct_assets.defs.partitions import BATCH
-from ct_assets.defs.platform import Platform
+from ct_assets.defs.engine.instance import open_instance
+from ct_assets.defs.engine.partitions import BATCH
+from ct_assets.defs.engine.platform import Platform
+from ct_assets.defs.operations.run_history import UNDER_WAY
 from ct_assets.errors import UsageError
 from ct_assets.phantom import cohort
 from ct_assets_tests.defs import platforms
@@ -112,7 +112,7 @@ def test_one_setting_puts_dagster_and_mlflow_into_one_database(platform, databas
 
     settings, _, instance = platform
     assert type(instance.event_log_storage).__name__ == "PostgresEventLogStorage"
-    from ct_assets.learning import tracking
+    from ct_assets.learning.training import tracking
 
     client = tracking.client(Platform(settings).tracking_uri)
     experiment = client.create_experiment("trial")
@@ -245,9 +245,9 @@ def test_the_bytes_are_those_of_a_platform_that_nobody_disturbed(platform, phant
 
 
 def test_a_withdrawal_leaves_nothing_of_the_person_in_either_schema(platform, database):
-    from ct_assets.defs import forget
-    from ct_assets.keeping.finder import Finder
-    from ct_assets.learning import tracking
+    from ct_assets.defs.operations import withdrawal as forget
+    from ct_assets.learning.training import tracking
+    from ct_assets.lifecycle.finder import Finder
 
     settings, _, instance = platform
     instance.report_runless_asset_event(dg.AssetMaterialization("labels", metadata={"note": "of case_0042"}))

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from ct_assets.defs import service
-from ct_assets.defs.instance import open_instance
+from ct_assets.defs.engine.instance import open_instance
+from ct_assets.defs.operations import service
 from ct_assets.errors import UsageError
 from ct_assets.settings.load import PROJECT_ROOT
 from ct_assets.settings.platform import Settings

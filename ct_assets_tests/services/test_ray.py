@@ -6,7 +6,7 @@ import time
 import dagster as dg
 import pytest
 
-from ct_assets.defs.instance import open_instance
+from ct_assets.defs.engine.instance import open_instance
 from ct_assets.phantom import cohort
 from ct_assets_tests.defs import platforms
 from ct_assets_tests.services import servers

@@ -9,9 +9,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ct_assets.defs.instance import open_instance
-from ct_assets.defs.partitions import BATCH
-from ct_assets.defs.service import refuse_public
+from ct_assets.defs.engine.instance import open_instance
+from ct_assets.defs.engine.partitions import BATCH
+from ct_assets.defs.operations.service import refuse_public
 from ct_assets.errors import UsageError
 from ct_assets.settings.load import PROJECT_ROOT
 from ct_assets_tests.defs import platforms

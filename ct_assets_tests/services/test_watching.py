@@ -9,11 +9,11 @@ import time
 import dagster as dg
 import pytest
 
-from ct_assets.defs import alerts
-from ct_assets.defs.build import build_definitions
-from ct_assets.defs.instance import open_instance
-from ct_assets.defs.partitions import BATCH
-from ct_assets.defs.platform import Platform
+from ct_assets.defs.engine.build import build_definitions
+from ct_assets.defs.engine.instance import open_instance
+from ct_assets.defs.engine.partitions import BATCH
+from ct_assets.defs.engine.platform import Platform
+from ct_assets.defs.operations import alerts
 from ct_assets.intake.batches import ingest
 from ct_assets.reports import notify
 from ct_assets.reports.alerts import Alert, AlertBook

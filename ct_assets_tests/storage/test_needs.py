@@ -2,7 +2,7 @@
 
 import pytest
 
-from ct_assets.defs.graph import GRAPH
+from ct_assets.defs.engine.graph import GRAPH
 from ct_assets.phantom import cohort
 from ct_assets.storage import needs, session
 from ct_assets.storage.copy import WorkingCopy

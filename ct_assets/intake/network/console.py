@@ -15,7 +15,7 @@ from ct_assets.settings import Settings
 from ct_assets.storage import needs, session
 
 if TYPE_CHECKING:
-    from ct_assets.deid.key import SecretKey
+    from ct_assets.identity.key import SecretKey
 
 STORE_PATIENCE_S = 5.0
 """A store that is away must not hold up the hand-over to the inbox; it is asked again at the next look."""
@@ -65,7 +65,7 @@ def decide(settings: Settings, *, deliver: str | None, discard: str | None) -> s
 
 
 def _key(settings: Settings) -> "SecretKey | None":
-    from ct_assets.deid.key import ENVIRONMENT_VARIABLE, SecretKey
+    from ct_assets.identity.key import ENVIRONMENT_VARIABLE, SecretKey
 
     has_key = settings.deid.key_file is not None or ENVIRONMENT_VARIABLE in os.environ
     return SecretKey.load(settings.deid.key_file) if has_key else None

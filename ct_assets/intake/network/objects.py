@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct_assets.deid.dicomfile import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from ct_assets.deid.batch.dicomfile import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from ct_assets.dicom.elements import NotPlainError, read_header
 
 if TYPE_CHECKING:
-    from ct_assets.deid.key import SecretKey
+    from ct_assets.identity.key import SecretKey
 
 NAME_HEX_DIGITS = 32
 

@@ -29,7 +29,7 @@ from ct_assets.settings.receive import ReceiveSettings
 if TYPE_CHECKING:
     from pynetdicom.association import Association
 
-    from ct_assets.deid.key import SecretKey
+    from ct_assets.identity.key import SecretKey
 
 VERIFICATION = "1.2.840.10008.1.1"
 """The SOP class behind C-ECHO (PS3.4 A.4)."""

@@ -29,7 +29,7 @@ from ct_assets.intake.network.spool import DECISION, SeriesState, Spool, spool_r
 from ct_assets.layout import Layout
 
 if TYPE_CHECKING:
-    from ct_assets.deid.key import SecretKey
+    from ct_assets.identity.key import SecretKey
 
 DELIVER, DISCARD = "deliver", "discard"
 HANDED_OVER, REPORTED, DISCARDED = "handed_over", "reported", "discarded"

@@ -1,0 +1,51 @@
+"""Audit assets: the header table of a batch, the CT preprocessing audit of the cohort. Wiring only."""
+
+import dagster as dg
+
+from ct_assets import files
+from ct_assets.defs.engine.graph import asset_arguments
+from ct_assets.defs.engine.platform import Platform
+from ct_assets.defs.engine.stage import Recorder, counts, link, running, table_metadata
+
+
+@dg.asset(**asset_arguments("metadata_audit"))
+def metadata_audit(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """The headers of a batch's released instances: a row an instance, typed columns with units in their names."""
+    from ct_assets.cohort.metadata_audit import write_batch
+
+    recorder = Recorder(context, platform)
+    with running(context):
+        table = write_batch(platform.layout, context.partition_key, workers=platform.workers)
+    path = platform.layout.metadata_audit(context.partition_key)
+    return recorder.result(
+        "metadata_audit", files.sha256_file(path), {**table_metadata(table), "file": link(platform, path)}
+    )
+
+
+@dg.asset(**asset_arguments("ct_prepro_audit"))
+def ct_prepro_audit(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult:
+    """Series, geometry and masks of the whole cohort: principal series, decisions and reason codes."""
+    from ct_assets.cohort.ct_prepro_audit import build
+    from ct_assets.cohort.metadata_audit import read_cohort
+
+    recorder = Recorder(context, platform)
+    layout = platform.layout
+    with running(context):
+        audit = build(read_cohort(layout), layout.released, platform.settings.audit)
+        audit.write(layout.ct_prepro_dir)
+    return recorder.result(
+        "ct_prepro_audit",
+        audit.digest,
+        {
+            "patients": audit.patients.height,
+            "series": audit.series.height,
+            "masks": audit.masks.height,
+            "decisions": counts(dict(audit.series.group_by("decision").len().iter_rows())),
+            **table_metadata(audit.patients),
+            "file": link(platform, layout.ct_prepro_audit),
+        },
+    )

@@ -1,0 +1,1 @@
+"""The engine of the graph: graph table, provenance, partitions, run control."""

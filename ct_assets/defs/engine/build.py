@@ -1,0 +1,78 @@
+"""Assembles the Definitions object from the stages; nothing is declared here.
+
+Tests hand in settings of their own; the static partitions stay those of the settings in force at import.
+"""
+
+from typing import Any
+
+import dagster as dg
+
+from ct_assets.defs.assets import (
+    audits,
+    brain,
+    cohort,
+    deid,
+    evaluation,
+    folds,
+    intake,
+    neuro,
+    training,
+    volumes,
+)
+from ct_assets.defs.engine import schemas
+from ct_assets.defs.engine.graph import GRAPH
+from ct_assets.defs.engine.lost_runs import giving_signs
+from ct_assets.defs.engine.partitions import SETTINGS
+from ct_assets.defs.engine.platform import Platform
+from ct_assets.defs.engine.resources import refuse_unknown
+from ct_assets.defs.operations import alerts, jobs, sensors
+from ct_assets.settings import Settings
+
+STAGES = (intake, deid, audits, cohort, volumes, folds, training, evaluation, neuro, brain)
+PRELOAD = [
+    "ct_assets.definitions",
+    "polars",
+    "pydicom",
+    # What every step's process opens the instance with; with it, alembic, the dearest import of all.
+    "dagster._core.storage.sqlite_storage",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.launcher.default_run_launcher",
+    "dagster._core.run_coordinator.queued_run_coordinator",
+    "upath.core",
+]
+"""What the fork server imports once, so that a step starts in a fraction of a second."""
+
+
+def build_definitions(settings: Settings = SETTINGS) -> dg.Definitions:
+    """Return the whole graph over the platform that `settings` describe."""
+    refuse_unknown(settings.execution.resources, GRAPH)
+    return dg.Definitions(
+        assets=dg.load_assets_from_modules(STAGES),
+        asset_checks=[*dg.load_asset_checks_from_modules(STAGES), *schemas.checks],
+        jobs=[
+            jobs.ingest_job,
+            jobs.cohort_refresh_job,
+            *jobs.heavy_jobs(settings),
+            jobs.verify_job,
+        ],
+        sensors=[sensors.inbox_sensor, _automation_sensor(), alerts.watch],
+        schedules=[sensors.nightly_verification],
+        resources={"platform": Platform(settings)},
+        executor=_executor(settings),
+    )
+
+
+def _automation_sensor() -> dg.AutomationConditionSensorDefinition:
+    """Return the sensor behind the automation conditions, running from the start."""
+    return dg.AutomationConditionSensorDefinition(
+        "automation", target=dg.AssetSelection.all(), default_status=dg.DefaultSensorStatus.RUNNING
+    )
+
+
+def _executor(settings: Settings) -> Any:
+    """Return the executor: one process for all steps, or a fork server that has loaded the definitions."""
+    if settings.execution.executor == "in_process":
+        return giving_signs(dg.in_process_executor, settings.layout)
+    return giving_signs(dg.multiprocess_executor, settings.layout).configured(
+        {"start_method": {"forkserver": {"preload_modules": PRELOAD}}}
+    )

@@ -1,0 +1,172 @@
+"""What an asset was made from, and whether that still holds.
+
+Belongs here: the digest of an asset's inputs (data versions upstream, settings, code version, outside
+files), stored with each materialization. `ct-assets run` makes an asset again when the digest changed.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import BaseModel
+
+from ct_assets import files
+from ct_assets.defs.engine import partitions
+from ct_assets.defs.engine.graph import GRAPH
+from ct_assets.defs.engine.platform import Platform
+from ct_assets.settings.brain import configurations
+
+INPUT_DIGEST = "input_digest"
+DATA_VERSION_TAG = "dagster/data_version"
+RECORDS_A_PAGE = 1000
+
+
+class Records:
+    """The last materialization of each asset and partition, as the instance has it.
+
+    With `ahead`, all partitions of an asset are read at once when the first is asked for, and kept: a look
+    at thousands of batches is then a few queries an asset, not a few a batch.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, *, ahead: bool = False) -> None:
+        self.instance = instance
+        self._ahead = ahead
+        self._known: dict[str, dict[str | None, dg.AssetMaterialization]] = {}
+
+    def latest(self, name: str, partition: str | None) -> dg.AssetMaterialization | None:
+        """Return the last materialization, None where there is none."""
+        if not self._ahead:
+            wanted = dg.AssetRecordsFilter(
+                asset_key=dg.AssetKey(name), asset_partitions=None if partition is None else [partition]
+            )
+            records = self.instance.fetch_materializations(wanted, limit=1).records
+            return records[0].asset_materialization if records else None
+        if name not in self._known:
+            self._known[name] = self._all(name)
+        return self._known[name].get(partition)
+
+    def data_versions(self, name: str, keys: Sequence[str | None]) -> dict[str, str | None]:
+        """Return the data version of the last materialization of each partition, None where there is none."""
+        several = [key for key in keys if key is not None]
+        if self._ahead or len(several) < 2:
+            return {str(key): _data_version(self.latest(name, key)) for key in keys}
+        tags = self.instance.event_log_storage.get_latest_tags_by_partition(
+            dg.AssetKey(name), dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG], several
+        )
+        return {key: tags.get(key, {}).get(DATA_VERSION_TAG) for key in several}
+
+    def note(self, name: str, partition: str | None, made: dg.AssetMaterialization) -> None:
+        """Put what was materialized just now into what was read ahead."""
+        if name in self._known:
+            self._known[name][partition] = made
+
+    def _all(self, name: str) -> dict[str | None, dg.AssetMaterialization]:
+        found: dict[str | None, dg.AssetMaterialization] = {}
+        cursor: str | None = None
+        while True:
+            page = self.instance.fetch_materializations(
+                dg.AssetRecordsFilter(asset_key=dg.AssetKey(name)), limit=RECORDS_A_PAGE, cursor=cursor
+            )
+            for record in page.records:  # the newest first
+                found.setdefault(record.partition_key, _materialization(record))
+            if not page.has_more:
+                return found
+            cursor = page.cursor
+
+
+def input_digest(records: Records, platform: Platform, name: str, partition: str | None) -> str:
+    """Return the digest of everything that decides the asset's content now."""
+    node = GRAPH[name]
+    upstream = {
+        dep: records.data_versions(dep, _upstream(records.instance, platform, dep, name, partition))
+        for dep in node.deps
+    }
+    return files.digest_of(
+        {
+            "code_version": node.code_version,
+            "settings": {
+                section: _wherever(getattr(platform.settings, section)) for section in node.sections
+            },
+            "external": None if node.external is None else node.external(platform, partition),
+            "upstream": upstream,
+        }
+    )
+
+
+def _wherever(section: BaseModel) -> Any:
+    """Return a section of the settings as plain values, of outside files only the name.
+
+    What stands in them counts by itself (`external`); where they lie differs between the machines of one
+    platform, and would have each make anew what the other made.
+    """
+    return _without_folders(section.model_dump(), section.model_dump(mode="json"))
+
+
+def _without_folders(value: Any, shown: Any) -> Any:
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, Mapping):
+        both = zip(value.values(), shown.items(), strict=True)
+        return {key: _without_folders(inner, plain) for inner, (key, plain) in both}
+    if isinstance(value, list | tuple):
+        return [_without_folders(inner, plain) for inner, plain in zip(value, shown, strict=True)]
+    return shown
+
+
+def is_current(records: Records, platform: Platform, name: str, partition: str | None) -> bool:
+    """Tell whether the last materialization was made from what its inputs are now."""
+    recorded = records.latest(name, partition)
+    if recorded is None or INPUT_DIGEST not in recorded.metadata:
+        return False
+    if partition is not None and GRAPH[name].group in ("intake", "deid"):
+        from ct_assets.intake.retired import is_retired
+
+        if is_retired(platform.layout, partition):
+            return True  # nothing can be made from originals that went; what was made stays
+    return recorded.metadata[INPUT_DIGEST].value == input_digest(records, platform, name, partition)
+
+
+def partition_keys(instance: dg.DagsterInstance, platform: Platform, name: str) -> Sequence[str | None]:
+    """Return every partition key that the asset has now; `[None]` for one over the whole cohort."""
+    kind = GRAPH[name].partition
+    if kind is None:
+        return [None]
+    if kind == "batch":
+        return sorted(instance.get_dynamic_partitions(partitions.BATCH))
+    if kind == "experiment":
+        return sorted(instance.get_dynamic_partitions(partitions.EXPERIMENT))
+    if kind == "study":
+        return sorted(instance.get_dynamic_partitions(partitions.STUDY))
+    if kind == "brain_configuration":
+        return sorted(configurations(platform.settings.brain))
+    if kind == "brain_fold":
+        return [
+            partitions.brain_fold_key(name, str(fold))
+            for name in sorted(configurations(platform.settings.brain))
+            for fold in range(platform.settings.brain.k_folds)
+        ]
+    if kind == "derived":
+        return sorted(platform.settings.derived)
+    folds = partitions.fold_names(platform.settings)
+    if kind == "fold":
+        return folds
+    experiments = sorted(instance.get_dynamic_partitions(partitions.EXPERIMENT))
+    return [partitions.join_key(experiment, fold) for experiment in experiments for fold in folds]
+
+
+def _upstream(
+    instance: dg.DagsterInstance, platform: Platform, dep: str, name: str, partition: str | None
+) -> list[str | None]:
+    every = [key for key in partition_keys(instance, platform, dep) if key is not None]
+    return partitions.upstream_keys(GRAPH[dep].partition, GRAPH[name].partition, partition, every)
+
+
+def _materialization(record: dg.EventLogRecord) -> dg.AssetMaterialization:
+    if record.asset_materialization is None:
+        raise TypeError("a record of a materialization without one")
+    return record.asset_materialization
+
+
+def _data_version(materialization: dg.AssetMaterialization | None) -> str | None:
+    return None if materialization is None else (materialization.tags or {}).get(DATA_VERSION_TAG)

@@ -1,0 +1,1 @@
+"""Operations: sensors, schedules, jobs, alerts, user interface, services."""

@@ -1,0 +1,96 @@
+"""`ct-assets demo`: the main job on a phantom cohort, from two drops to the test report.
+
+Belongs here: the demo's own platform and key, the order of its parts, the closing table. The phantom is made
+in `ct_assets.phantom`; everything else is what `ct-assets ingest` and `ct-assets run` do.
+"""
+
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+from ct_assets import progress
+from ct_assets.defs.engine.launch import run_platform
+from ct_assets.defs.engine.platform import Platform
+from ct_assets.settings import Settings, load_settings
+from ct_assets.settings.load import PROJECT_ROOT
+from ct_assets.settings.training import load_training_config
+
+DEMO_CONFIG = PROJECT_ROOT / "configs/demo.yaml"
+PHANTOM_SEED = 7
+
+
+def run_demo(fresh: bool = True) -> None:
+    """Make the phantom's two drops, ingest them, run the whole graph with a small training, tell the result."""
+    from ct_assets.identity.key import ENVIRONMENT_VARIABLE, SecretKey
+    from ct_assets.intake.batches import ingest
+    from ct_assets.learning.models.registry import promote
+    from ct_assets.phantom.cohort import make
+
+    started = time.monotonic()
+    # The demo must not mix with a platform in earnest: its data root, key and labels are its own.
+    for variable in (ENVIRONMENT_VARIABLE, "CT_ASSETS_LABELS", "CT_ASSETS_TRACKING_URI"):
+        os.environ.pop(variable, None)
+    settings = load_settings(DEMO_CONFIG)
+    root = settings.data_root
+    if fresh and root.exists():
+        _remove_demo(root)
+    key_file = settings.deid.key_file
+    if key_file is not None and not key_file.exists():
+        _write_public_key(key_file)
+    progress.say(f"[1/4] making a phantom cohort under {_shown(root / 'phantom')}")
+    phantom = make(root / "phantom", seed=PHANTOM_SEED)
+    progress.say("[2/4] ingesting two deliveries")
+    key = SecretKey.load(key_file)
+    for drop in phantom.drops:
+        ingest(drop, settings.layout, key)
+    progress.say("[3/4] running the graph: de-identification to the report of the one test")
+    run_platform(settings, training=settings.training)
+    registered = load_training_config(settings.training).final.registered_name
+    promote(Platform(settings).tracking_uri, registered)
+    progress.say(f"[4/4] done in {time.monotonic() - started:.0f} s")
+    _tell(settings)
+
+
+def _write_public_key(path: Path) -> None:
+    """Write the demo's key: no secret, since its patients are invented, so that every demo gives the same table."""
+    from ct_assets.identity.key import KEY_FILE_MODE
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=KEY_FILE_MODE)
+    path.write_text(
+        hashlib.sha256(b"the key of the demo: invented patients, nothing to keep").hexdigest() + "\n"
+    )
+
+
+def _remove_demo(root: Path) -> None:
+    """Remove an earlier demo; refuse a folder that the demo did not make."""
+    from ct_assets.errors import UsageError
+
+    if not (root / "phantom").exists() and any(root.iterdir()):
+        raise UsageError(f"{root}: not the platform of an earlier demo; set CT_ASSETS_DATA to another folder")
+    shutil.rmtree(root)
+
+
+def _tell(settings: Settings) -> None:
+    from ct_assets.reports.status import show
+
+    show(settings)
+    layout = settings.layout
+    progress.say("where to look:")
+    for what, path in {
+        "what left and what stayed": layout.reports / "deid",
+        "why a patient is excluded": layout.excluded,
+        "every case in pictures": layout.reports / "cases",
+        "drift and confounding": layout.reports / "drift",
+        "the training over its folds": layout.reports / "cv_report.json",
+        "the one test": layout.reports / "test_report.json",
+    }.items():
+        progress.say(f"  {what:<28} {_shown(path)}")
+    progress.say(f"  {'the graph in the Dagster UI':<28} CT_ASSETS_CONFIG=configs/demo.yaml make ui")
+    progress.say(f"  {'the model':<28} ct-assets predict models:/lung@champion … (docs/predict.md)")
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path)

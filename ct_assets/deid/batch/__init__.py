@@ -1,0 +1,1 @@
+"""A batch: its two passes, dispositions, review, report."""

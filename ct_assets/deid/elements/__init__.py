@@ -1,0 +1,1 @@
+"""Elements of a DICOM object: rules of the profile, values, text, identifiers."""

@@ -1,0 +1,1 @@
+"""Pixels: burned-in text, frames, pixel streams."""

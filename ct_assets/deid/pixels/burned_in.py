@@ -1,0 +1,139 @@
+"""Whether an instance may be released as far as its pixels are concerned.
+
+Belongs here: the verdict over three tiers: the header's rules (`pixel_risk`), then text detection on the
+pixels of whatever is at risk (`glyphs` for slices, `ocr` for the rest), then regions that the settings
+declare (`redact`). What the text says is never kept.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from ct_assets.deid.pixels import frames, redact
+from ct_assets.deid.pixels import risk as pixel_risk
+from ct_assets.deid.pixels.frames import UnreadablePixelsError
+from ct_assets.deid.pixels.redact import Region
+from ct_assets.deid.pixels.risk import Look
+from ct_assets.settings.deid import BurnedInSettings
+
+if TYPE_CHECKING:
+    from ct_assets.deid.pixels import glyphs
+
+SURE_LETTERS = 8
+"""Letter-like shapes in one row of a slice from which it is text whatever the reader says: slices without
+text were never seen to have more than five."""
+ROWS_READ_ALONE = 12
+"""Rows of one slice that are read one by one; where there are more, the slice is read once as a whole."""
+MARGIN = 24
+"""What is read round such a row, in pixels."""
+
+Verdict = Literal[
+    "not_at_risk",
+    "clean",
+    "redacted",
+    "text_found",
+    "declared",
+    "unreadable",
+    "document",
+    "dose_page",
+    "overlay",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class BurnedInVerdict:
+    """What was decided about the pixels of one instance."""
+
+    verdict: Verdict
+    """`not_at_risk` no picture, `clean` looked at without a find, `redacted` clean once `regions` are blank;
+    all others keep the instance from being released."""
+    reasons: tuple[str, ...] = ()
+    """Reason codes; none when the instance may be released."""
+    regions: tuple[Region, ...] = ()
+    """Regions to blank before release."""
+    warnings: tuple[str, ...] = ()
+    """Codes of what a person should know though the instance may be released."""
+    frames: int = 0
+    """Frames that were looked at; looking ends with the first text."""
+
+
+def judge(dataset: Dataset, settings: BurnedInSettings) -> BurnedInVerdict:
+    """Return the verdict over the pixels of `dataset`, which is left untouched, raw elements included.
+
+    Nothing is raised for a bad instance: pixels that cannot be decoded are `unreadable`.
+    """
+    warnings = ("recognizable_face",) if pixel_risk.may_show_a_face(dataset) else ()
+    if pixel_risk.is_document(dataset):
+        return BurnedInVerdict("document", ("encapsulated_document",), warnings=warnings)
+    if pixel_risk.is_dose_page(dataset):
+        return BurnedInVerdict("dose_page", ("dose_report_image",), warnings=warnings)
+    if pixel_risk.has_overlay_in_pixels(dataset):
+        return BurnedInVerdict("overlay", ("overlay_in_pixels",), warnings=warnings)
+    look = pixel_risk.how_to_look(dataset)
+    if look is Look.NONE:
+        return BurnedInVerdict("not_at_risk", warnings=warnings)
+    regions = declared_regions(dataset, settings)
+    declared = pixel_risk.declares_text(dataset)
+    if declared and not regions:
+        return BurnedInVerdict("declared", ("burned_in_declared",), warnings=warnings)
+    try:
+        seen = dataset
+        if regions:
+            seen = frames.image_pixel(dataset)
+            redact.apply(seen, regions)
+        count, text = _look(seen, Look.READ if declared else look)
+    except UnreadablePixelsError:
+        return BurnedInVerdict("unreadable", ("pixels_unreadable",), warnings=warnings)
+    if text:
+        return BurnedInVerdict("text_found", ("burned_in_text",), warnings=warnings, frames=count)
+    return BurnedInVerdict("redacted" if regions else "clean", (), regions, warnings, count)
+
+
+def declared_regions(dataset: Dataset, settings: BurnedInSettings) -> tuple[Region, ...]:
+    """Return the regions of every rule of the settings that fits the instance."""
+    found = []
+    for rule in settings.regions:
+        texts = (
+            (rule.sop_class_uid, pixel_risk.sop_class_uid(dataset)),
+            (rule.modality, frames.text(dataset, 0x00080060)),
+            (rule.manufacturer, frames.text(dataset, 0x00080070)),
+            (rule.model, frames.text(dataset, 0x00081090)),
+        )
+        sizes = (
+            (rule.rows, frames.number(dataset, 0x00280010)),
+            (rule.columns, frames.number(dataset, 0x00280011)),
+        )
+        if all(wanted is None or wanted.upper() == here for wanted, here in texts) and all(
+            wanted is None or wanted == here for wanted, here in sizes
+        ):
+            found += [Region(*box) for box in rule.boxes]
+    return tuple(dict.fromkeys(found))
+
+
+def _look(dataset: Dataset, look: Look) -> tuple[int, bool]:
+    """Look at every frame until text is found; return how many were looked at and whether there is text."""
+    count = 0
+    for frame in frames.stored_frames(dataset):
+        count += 1
+        if _has_text(frame, look):
+            return count, True
+    return count, False
+
+
+def _has_text(frame: np.ndarray, look: Look) -> bool:
+    from ct_assets.deid.pixels import glyphs, ocr
+
+    if look is Look.READ or frame.ndim != 2:
+        return bool(ocr.find_words(frame))
+    rows = glyphs.rows_of_letters(frame)
+    if any(row.letters >= SURE_LETTERS for row in rows):
+        return True
+    places = [_around(frame, row) for row in rows] if len(rows) <= ROWS_READ_ALONE else [frame]
+    return any(ocr.find_words(place, least=glyphs.LETTERS_IN_A_ROW) for place in places)
+
+
+def _around(frame: np.ndarray, row: "glyphs.Row") -> np.ndarray:
+    top, left = max(row.row - MARGIN, 0), max(row.column - MARGIN, 0)
+    return frame[top : row.row + row.height + MARGIN, left : row.column + row.width + MARGIN]

@@ -1,0 +1,1 @@
+"""Proof: the leak scan and the verification of released files."""

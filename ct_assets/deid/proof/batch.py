@@ -1,0 +1,127 @@
+"""The leak scan over everything that a batch is about to release, in parallel.
+
+Belongs here: which files and which parts of the audit a worker searches. Does not: the search itself
+(`leak_scan`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ct_assets import parallel, progress
+from ct_assets.deid.batch.outcomes import Outcome
+from ct_assets.deid.elements.identifiers import Identifiers
+from ct_assets.deid.elements.text import fold
+from ct_assets.deid.proof.leak_scan import Hit, LeakScanner, Searched, scan_files
+from ct_assets.identity.key import SecretKey
+from ct_assets.layout import DeidPaths
+
+FILES_A_TASK = 32
+BLOCK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Released files below a folder, or a block of a public text."""
+
+    root: Path
+    released: list[tuple[str, str | None]]
+    text: tuple[Path, int, int] | None = None
+    """File, first byte and length."""
+
+
+_AUDIT_TEXT = """file disposition released reasons new patient id study series sop instance uid burned in
+clean warnings pixel digest before after blake3 table PS3 elements path rule action not in E private on the safe list
+without creator of kept removed elements written by de identification cleaned emptied replaced shifted pixels Type
+profile site null true false whole repeating group earlier claim inside a sequence part of data set binary unknown
+attribute unlisted UID description free text network address person s name"""
+"""The words of an audit line that no input brings, beside attributes and reason codes."""
+
+_scanner: LeakScanner | None = None
+_audit = Path()
+
+
+def scan(
+    staged: DeidPaths,
+    outcomes: list[Outcome],
+    identifiers: Identifiers,
+    old_uids: list[str],
+    key: SecretKey,
+    own_text: str,
+    *,
+    workers: int,
+    preload: tuple[str, ...],
+) -> list[Hit]:
+    """Search released files, their names, the audit and the page; return what was found.
+
+    `own_text` is what the page and DeidentificationMethod say whatever the patients are called.
+    """
+    searched = Searched(
+        identifiers.searched_everywhere,
+        frozenset(old_uids),
+        {patient: frozenset(dates) for patient, dates in identifiers.births.items()},
+        own_words(own_text),
+    )
+    released = [(one.path, one.pixels_after) for one in outcomes if one.path]
+    tasks = [
+        _Task(staged.dicom, released[start : start + FILES_A_TASK])
+        for start in range(0, len(released), FILES_A_TASK)
+    ]
+    tasks += [
+        _Task(staged.dicom, [], (path, start, length))
+        for path in (staged.audit, staged.report)
+        for start, length in _blocks(path)
+    ]
+    hits: list[Hit] = []
+    with progress.track("leak scan", len(released)) as advance:
+        for task, found in zip(
+            tasks,
+            parallel.map_ordered(
+                _scan_task,
+                tasks,
+                workers=workers,
+                preload=preload,
+                initializer=_start,
+                initargs=(searched, key, staged.audit),
+            ),
+            strict=True,
+        ):
+            hits += found
+            advance(len(task.released))
+    return hits
+
+
+def own_words(own_text: str) -> frozenset[str]:
+    """Return the words of an audit line that no input brings, and those of `own_text`, folded."""
+    return frozenset(fold(f"{_AUDIT_TEXT} {own_text}").split())
+
+
+def _start(searched: Searched, key: SecretKey, audit: Path) -> None:
+    global _scanner, _audit
+    _scanner, _audit = LeakScanner(searched, key), audit
+
+
+def _scan_task(task: _Task) -> list[Hit]:
+    assert _scanner is not None
+    if task.text is None:
+        return list(scan_files(_scanner, task.root, task.released))
+    path, start, length = task.text
+    with path.open("rb") as opened:
+        opened.seek(start)
+        content = opened.read(length)
+    search = _scanner.audit if path == _audit else _scanner.text
+    return search(content, path.name.removeprefix(".partial-"))
+
+
+def _blocks(path: Path) -> Iterator[tuple[int, int]]:
+    """Yield a text file's blocks of whole lines: first byte and length."""
+    if not path.exists():
+        return
+    size = path.stat().st_size
+    with path.open("rb") as opened:
+        start = 0
+        while start < size:
+            opened.seek(min(start + BLOCK_BYTES, size))
+            opened.readline()
+            yield start, opened.tell() - start
+            start = opened.tell()

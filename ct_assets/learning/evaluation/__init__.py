@@ -1,0 +1,1 @@
+"""Evaluation: metrics, calibration, intervals, reports, test-set access log."""

@@ -1,0 +1,109 @@
+"""Out-of-fold predictions: a fold's model on the patients that it was not trained on.
+
+In the original image space, through the same way as any later prediction.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from ct_assets import files, progress, tables
+from ct_assets.errors import UsageError
+from ct_assets.imaging import nifti
+from ct_assets.layout import Layout
+from ct_assets.learning.models import bundle
+from ct_assets.learning.models.bundle import Member
+from ct_assets.learning.training import checkpoints
+from ct_assets.learning.training.train import RESULT_NAME, check_plan, identity_of
+from ct_assets.learning.volumes.plan import Plan
+from ct_assets.settings.training import TrainingConfig
+from ct_assets.tables.learning import Predictions
+
+PREDICTIONS_NAME = "predictions.parquet"
+MASKS_DIR = "predictions"
+SCANNER_COLUMNS = ("manufacturer", "manufacturer_model_name")
+
+
+def predict(
+    config: TrainingConfig,
+    *,
+    experiment: str,
+    fold: str,
+    plan: Plan,
+    volumes: pl.DataFrame,
+    manifest: pl.DataFrame,
+    layout: Layout,
+    stages: Sequence[str],
+    model_dir: Path | None = None,
+) -> pl.DataFrame:
+    """Predict the fold's validation patients with its model; return and write the table `Predictions`.
+
+    Masks lie in `predictions/<case_id>/mask.nii.gz` of the training's folder. Raises `UsageError` where the
+    fold is not trained, or was trained on another plan or other volumes.
+    """
+    folder = model_dir or layout.fold_model(experiment, fold)
+    check_plan(plan, volumes, fold)
+    result_path = folder / RESULT_NAME
+    if not result_path.exists():
+        raise UsageError(
+            f"experiment {experiment}, fold {fold}: is not trained to the end; launch its training"
+        )
+    result = files.read_json(result_path)
+    if result["identity"] != identity_of(config, plan, volumes, stages):
+        raise UsageError(
+            f"stale_plan: experiment {experiment}, fold {fold}: the model was trained on another plan, other "
+            "volumes or settings; train it again under a new experiment name"
+        )
+    weights = folder / checkpoints.WEIGHTS_NAME
+    member = bundle.open_member(fold, weights, plan, config, len(stages), bundle.device_of(config))
+    validated = volumes.filter(pl.col("role") == "validation").sort("case_id")
+    cases = manifest.filter(pl.col("case_id").is_in(validated["case_id"].to_list())).sort("case_id")
+    table = predict_cases(
+        [member], cases, config, layout, folder / MASKS_DIR, fold=fold, model_sha256=result["weights_sha256"]
+    )
+    tables.write_table(folder / PREDICTIONS_NAME, table, Predictions)
+    return table
+
+
+def predict_cases(
+    members: Sequence[Member],
+    cases: pl.DataFrame,
+    config: TrainingConfig,
+    layout: Layout,
+    masks_dir: Path,
+    *,
+    fold: str | None,
+    model_sha256: str,
+) -> pl.DataFrame:
+    """Predict the manifest's rows `cases` with an ensemble, write the masks, return `Predictions`."""
+    rows = []
+    with progress.track(f"predictions of fold {fold}" if fold else "predictions", cases.height) as advance:
+        for case in cases.iter_rows(named=True):
+            volume = nifti.read(layout.root / case["image"])
+            predicted = bundle.predict(members, volume, config.inference.min_component_ml)
+            mask_path = masks_dir / case["case_id"] / "mask.nii.gz"
+            nifti.write(mask_path, predicted.mask)
+            probabilities = predicted.stage_probabilities
+            rows.append(
+                {
+                    "case_id": case["case_id"],
+                    "patient_id": case["patient_id"],
+                    "fold": fold,
+                    "mask": layout.relative(mask_path),
+                    "stage": case.get("stage"),
+                    "stage_probabilities": None if probabilities is None else list(probabilities),
+                    "predicted_ml": predicted.tumour_ml,
+                    "site": case.get("site"),
+                    "scanner": scanner_of(case),
+                    "model_sha256": model_sha256,
+                }
+            )
+            advance(1)
+    return tables.frame(rows, Predictions)
+
+
+def scanner_of(case: Mapping[str, object]) -> str | None:
+    """Return manufacturer and model of a manifest row, where it tells."""
+    parts = [str(case[name]) for name in SCANNER_COLUMNS if case.get(name)]
+    return " ".join(parts) or None

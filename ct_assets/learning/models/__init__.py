@@ -1,0 +1,1 @@
+"""Models: bundle, registry, model card, prediction."""

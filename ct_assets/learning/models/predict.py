@@ -1,0 +1,250 @@
+"""`ct-assets predict`: a bundle on DICOM series or NIfTI images, and the files a reader wants.
+
+Belongs here: finding the model and the inputs, and writing what was predicted. Does not: the prediction itself
+(`learning.models.bundle`). A series or image that cannot be predicted is a line with its reasons, never a crash.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ct_assets import files, progress
+from ct_assets.dicom import index as headers
+from ct_assets.dicom.series import Series, group
+from ct_assets.dicom.uids import Kind
+from ct_assets.errors import UsageError
+from ct_assets.imaging import nifti, resample
+from ct_assets.imaging.convert import ConversionRefused, load_series
+from ct_assets.imaging.volume import Volume
+from ct_assets.layout import Layout
+from ct_assets.learning.models import bundle, registry
+from ct_assets.learning.models.bundle import Bundle, Member, Predicted
+from ct_assets.learning.training import tracking
+from ct_assets.settings import Settings
+
+RECORD = "prediction.jsonl"
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+LOWEST_HU, HIGHEST_HU = -32768, 32767
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image to predict, not loaded yet."""
+
+    name: str
+    """Folder of its outputs: the series identifier, or the file's name without suffix."""
+    load: Callable[[], tuple[Volume, tuple[str, ...]]]
+    """Returns the volume in HU and warnings; raises `ConversionRefused` or `ValueError`."""
+    sources: tuple[Path, ...] = ()
+    """The DICOM files, for DICOM input."""
+
+
+def predict(
+    model: str | Path,
+    input_path: Path,
+    output_dir: Path,
+    *,
+    settings: Settings | None = None,
+    tracking_uri: str | None = None,
+    workers: int = 1,
+    timings: progress.Timings | None = None,
+) -> list[dict[str, Any]]:
+    """Predict every CT series (or NIfTI image) of `input_path` and return the lines of `prediction.jsonl`.
+
+    `model` is a bundle's folder or `models:/<name>@<alias>`. Writes `<name>/mask.nii.gz`, `mask.dcm` (DICOM
+    input), `stage.json`, `overlay.png` under `output_dir`. Raises `UsageError` where model or input are not
+    what they should be.
+    """
+    settings = settings or Settings()
+    timings = progress.Timings() if timings is None else timings
+    with tempfile.TemporaryDirectory() as fetched, timings.step("model") as step:
+        folder = bundle_folder(model, settings.layout, tracking_uri or settings.tracking.uri, Path(fetched))
+        opened = bundle.load(folder)
+        members = bundle.open_members(folder, opened)
+        step.items = len(members)
+    with timings.step("inputs") as step:
+        inputs, refused = find_inputs(input_path, settings, workers)
+        step.items = len(inputs)
+    lines = list(refused)
+    with timings.step("predict") as step, progress.track("predictions", len(inputs)) as advance:
+        for one in inputs:
+            lines.append(_predict_one(one, opened, members, output_dir))
+            advance(1)
+        step.items = len(inputs)
+    lines.sort(key=lambda line: line["series"])
+    files.write_jsonl(output_dir / RECORD, lines)
+    return lines
+
+
+def bundle_folder(model: str | Path, layout: Layout, uri: str | None, into: Path) -> Path:
+    """Return the folder of a bundle; a registered one is fetched into `into`. Raises `UsageError` without one."""
+    if str(model).startswith(registry.SCHEME):
+        return registry.fetch(str(model), uri or tracking.default_uri(layout), into)
+    folder = Path(model)
+    if not folder.is_dir():
+        raise UsageError(
+            f"{model}: no such bundle; give the folder of a final model (models/<experiment>/final) or a "
+            "registered name (models:/lung@champion)"
+        )
+    return folder
+
+
+# Inputs
+
+
+def find_inputs(
+    input_path: Path, settings: Settings, workers: int
+) -> tuple[list[Input], list[dict[str, Any]]]:
+    """Return what to predict, and lines of what cannot be.
+
+    A NIfTI file, a DICOM file, or a folder: of NIfTI images, or a tree of DICOM files.
+    """
+    if not input_path.exists():
+        raise UsageError(f"{input_path}: no such file or folder")
+    if input_path.is_file() and input_path.name.endswith(NIFTI_SUFFIXES):
+        return [_nifti_input(input_path)], []
+    folder = input_path if input_path.is_dir() else input_path.parent
+    images = sorted(path for path in folder.iterdir() if path.name.endswith(NIFTI_SUFFIXES))
+    if images and input_path.is_dir():
+        return [_nifti_input(path) for path in images], []
+    return _dicom_inputs(folder, settings, workers)
+
+
+def _nifti_input(path: Path) -> Input:
+    def load() -> tuple[Volume, tuple[str, ...]]:
+        return nifti.read(path), ()
+
+    return Input(path.name.removesuffix(".gz").removesuffix(".nii"), load)
+
+
+def _dicom_inputs(folder: Path, settings: Settings, workers: int) -> tuple[list[Input], list[dict[str, Any]]]:
+    index = headers.scan(folder, root=folder, workers=workers)
+    found = group(index, settings.audit) if not index.is_empty() else []
+    series = [one for one in found if one.kind == Kind.CT]
+    if not series:
+        raise UsageError(f"{folder}: neither a NIfTI image nor a CT series in it")
+    inputs, refused = [], []
+    for one in series:
+        if one.decision == "refuse" or one.geometry is None:
+            refused.append(_refused_line(one.series_id, one.reasons))
+        else:
+            inputs.append(_series_input(one, folder, settings, index))
+    return inputs, refused
+
+
+def _series_input(series: Series, root: Path, settings: Settings, index: Any) -> Input:
+    def load() -> tuple[Volume, tuple[str, ...]]:
+        converted = load_series(series, root, settings.conversion, index)
+        return converted.volume, (*converted.corrections, *converted.warnings)
+
+    sources = tuple(dict.fromkeys(root / instance.path for instance in series.instances))
+    return Input(series.series_id, load, sources)
+
+
+# One input
+
+
+def _predict_one(one: Input, opened: Bundle, members: Sequence[Member], output_dir: Path) -> dict[str, Any]:
+    try:
+        volume, warnings = one.load()
+    except ConversionRefused as refusal:
+        return _refused_line(one.name, refusal.reasons)
+    except (ValueError, OSError, EOFError):
+        return _refused_line(one.name, ("unreadable_image",))
+    predicted = bundle.predict(members, _finite(volume), opened.config.inference.min_component_ml)
+    folder = output_dir / one.name
+    stage = stage_of(opened, predicted)
+    nifti.write(folder / "mask.nii.gz", predicted.mask)
+    files.write_json(folder / "stage.json", stage)
+    _write_overlay(folder / "overlay.png", volume, predicted)
+    line: dict[str, Any] = {
+        "series": one.name,
+        "status": "predicted",
+        "reasons": [],
+        "warnings": list(warnings),
+        "mask": f"{one.name}/mask.nii.gz",
+        "seg": None,
+        "tumour_ml": round(predicted.tumour_ml, 4),
+        "stage": stage["predicted"],
+        "probabilities": stage["probabilities"],
+        "model": opened.digest,
+    }
+    if one.sources:
+        line |= _write_seg(folder, one, predicted, opened, stage["predicted"], warnings)
+    return line
+
+
+def _finite(volume: Volume) -> Volume:
+    """Return the volume with what is no number as air, as some NIfTI files mark what lies outside."""
+    if not np.issubdtype(volume.array.dtype, np.floating) or np.isfinite(volume.array).all():
+        return volume
+    return Volume(np.nan_to_num(volume.array, nan=-1000.0, posinf=HIGHEST_HU, neginf=LOWEST_HU), volume.grid)
+
+
+def stage_of(opened: Bundle, predicted: Predicted) -> dict[str, Any]:
+    """Return the content of `stage.json`: calibrated probabilities, the likeliest stage, frozen thresholds met."""
+    if predicted.stage_probabilities is None:
+        return {"probabilities": {}, "predicted": None, "calls": {}, "calibration": "none"}
+    raw = np.array([predicted.stage_probabilities])
+    calibrated = opened.calibration.apply(raw)[0]
+    points = {point.stage: point.threshold for point in opened.calibration.operating_points}
+    probabilities = {stage: round(float(p), 6) for stage, p in zip(opened.stages, calibrated, strict=True)}
+    calls = {
+        stage: bool(calibrated[place] >= threshold)
+        for place, stage in enumerate(opened.stages)
+        if (threshold := points.get(stage)) is not None
+    }
+    return {
+        "probabilities": probabilities,
+        "predicted": opened.stages[int(calibrated.argmax())],
+        "calls": calls,
+        "calibration": opened.calibration.kind,
+    }
+
+
+def _write_overlay(path: Path, volume: Volume, predicted: Predicted) -> None:
+    from ct_assets.reports import figures
+
+    image, mask = resample.oriented(volume), resample.oriented(predicted.mask)
+    files.write_bytes(path, figures.overlay(image.array, {"predicted": mask.array}, image.grid.spacing_mm))
+
+
+def _write_seg(
+    folder: Path,
+    one: Input,
+    predicted: Predicted,
+    opened: Bundle,
+    stage: str | None,
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    """Write `mask.dcm`; a series that lacks what a SEG must copy from it gets the NIfTI mask alone, and says so."""
+    from ct_assets.learning.models import segmentation_object
+
+    text = f"stage {stage}" if stage else None
+    try:
+        with files.atomic_path(folder / "mask.dcm") as partial:
+            segmentation_object.write(
+                partial, predicted.mask, one.sources, model=opened.digest, stage_text=text
+            )
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return {"warnings": [*warnings, "seg_not_written"]}
+    return {"seg": f"{one.name}/mask.dcm"}
+
+
+def _refused_line(name: str, reasons: Sequence[str]) -> dict[str, Any]:
+    return {
+        "series": name,
+        "status": "refused",
+        "reasons": ["prediction_refused", *reasons],
+        "warnings": [],
+        "mask": None,
+        "seg": None,
+        "tumour_ml": None,
+        "stage": None,
+        "probabilities": {},
+        "model": None,
+    }

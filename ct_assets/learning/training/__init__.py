@@ -1,0 +1,1 @@
+"""Training: task, trainer, optimizers, checkpoints, control, tracking."""

@@ -1,0 +1,109 @@
+"""Where a training stands, readable from outside while it runs: `state.json` in its folder.
+
+Belongs here: the state's fields, writing and reading. Curves are in `metrics.jsonl` (`learning.training.tracking`).
+"""
+
+import os
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from ct_assets import files
+from ct_assets.settings.base import Section
+
+STATE_NAME = "state.json"
+SECONDS_BETWEEN_WRITES = 2.0
+
+Phase = Literal["starting", "training", "validating", "paused", "stopped", "finished", "failed"]
+RUNNING: frozenset[str] = frozenset({"starting", "training", "validating"})
+
+
+class TrainingState(Section):
+    """A training as it was when it last told."""
+
+    phase: Phase
+    """What it does; `stopped` ended early by request and is complete, `paused` can go on."""
+    stage: str = ""
+    """The stage of the training."""
+    epoch: int = 0
+    """Epochs done."""
+    epochs: int = 0
+    """Epochs in all."""
+    step: int = 0
+    """Optimizer steps done."""
+    steps: int = 0
+    """Optimizer steps in all."""
+    eta_s: float | None = None
+    """Seconds to the end at the present speed."""
+    metrics: dict[str, float] = {}
+    """The last training loss, learning rate and validation metrics."""
+    best: dict[str, float] = {}
+    """The monitored metric at its best, and its epoch."""
+    mlflow_run_id: str | None = None
+    """The run on the tracking server."""
+    pid: int = 0
+    host: str = ""
+    updated_at: str = ""
+    """UTC, ISO 8601."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process that wrote this may still run (always so for another machine)."""
+        if self.phase not in RUNNING:
+            return False
+        if self.host != socket.gethostname():
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+    def line(self) -> str:
+        """Return the state in one line, for people."""
+        parts = [self.phase if self.is_alive or self.phase not in RUNNING else f"{self.phase} (died)"]
+        parts.append(f"epoch {self.epoch}/{self.epochs}, step {self.step}/{self.steps}")
+        if self.is_alive and self.eta_s is not None:
+            parts.append(f"about {self.eta_s / 60:.1f} min left")
+        shown = {
+            name: value for name, value in self.metrics.items() if name.startswith(("train_loss", "val_"))
+        }
+        parts += [f"{name} {value:.3f}" for name, value in shown.items()]
+        return ", ".join(parts)
+
+
+def read(model_dir: Path) -> TrainingState | None:
+    """Return the state of the training in `model_dir`, or None where there is none."""
+    path = model_dir / STATE_NAME
+    if not path.exists():
+        return None
+    return TrainingState.model_validate(files.read_json(path))
+
+
+class StateWriter:
+    """Writes the state, not oftener than is useful; without a folder it only keeps it."""
+
+    def __init__(self, model_dir: Path | None) -> None:
+        self.model_dir = model_dir
+        self.current = TrainingState(phase="starting")
+        self._written = 0.0
+
+    def update(self, *, now: bool = False, **changes: object) -> None:
+        """Change fields; `now` writes at once, otherwise at most every few seconds."""
+        moment = time.monotonic()
+        if not now and moment - self._written < SECONDS_BETWEEN_WRITES:
+            self.current = self.current.model_copy(update=changes)
+            return
+        self._written = moment
+        told = {"pid": os.getpid(), "host": socket.gethostname(), "updated_at": _utc_now()}
+        self.current = self.current.model_copy(update=changes | told)
+        if self.model_dir is not None:
+            files.write_json(self.model_dir / STATE_NAME, self.current.model_dump(mode="json"))
+
+
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

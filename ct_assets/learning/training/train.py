@@ -1,0 +1,438 @@
+"""One fold's training: everything checked first, then the trainer, and a record of what was trained on what.
+
+Belongs here: refusals by name, the record, the tracking run, devices. The loop is in `learning.training.trainer`.
+"""
+
+import platform as machine
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import polars as pl
+import torch
+from filelock import FileLock, Timeout
+from lightning.fabric import Fabric
+
+import ct_assets
+from ct_assets import files, progress
+from ct_assets.errors import UsageError
+from ct_assets.layout import Layout
+from ct_assets.learning.training import checkpoints, control, state, tracking, weights
+from ct_assets.learning.training.lung_task import LungData, LungTask
+from ct_assets.learning.training.trainer import FitResult, Trainer, seed_everything
+from ct_assets.learning.volumes.plan import FINAL, Plan
+from ct_assets.settings.training import TrainingConfig
+
+RECORD_NAME = "training.json"
+RESULT_NAME = "result.json"
+EXPERIMENT_NAME = "experiment.json"
+PATIENTS_NAME = "patients.json"
+"""Who was in a training, by pseudonym: kept beside it, told to no tracking server, so that a model which
+learned from somebody who withdraws is known."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training left."""
+
+    status: Literal["finished", "stopped"]
+    """`stopped`: ended early by request, and complete all the same."""
+    weights: Path
+    """The best epoch's weights, safetensors."""
+    last: Path
+    """The last checkpoint."""
+    digest: str
+    """SHA-256 of the weights."""
+    epochs: int
+    best_epoch: int
+    metrics: dict[str, float]
+    """Validation metrics of the best epoch."""
+    run_id: str | None
+    """The MLflow run; None where no tracking server was reached."""
+
+
+def train_fold(
+    config: TrainingConfig,
+    *,
+    experiment: str,
+    fold: str,
+    plan: Plan,
+    volumes: pl.DataFrame,
+    manifest: pl.DataFrame,
+    layout: Layout,
+    stages: Sequence[str],
+    tracking_uri: str | None = None,
+    model_dir: Path | None = None,
+    resume: bool = True,
+    experiment_config: TrainingConfig | None = None,
+    store_dir: Path | None = None,
+) -> TrainingResult:
+    """Train one fold of an experiment, or go on where an earlier process was paused or killed.
+
+    `volumes` is the fold's table `FoldVolumes`, `stages` the vocabulary in order; `store_dir` is the store of
+    a smaller set, where that is trained on; `experiment_config` is the experiment's own configuration where
+    this training's follows from it (fewer epochs). A training that is complete returns its result at once.
+    Raises `UsageError` with the code of `ct_assets.reasons` where the plan is stale, the manifest has changed,
+    or the configuration is not the experiment's, and `TrainingPaused` once everything is saved when a pause is
+    asked for.
+    """
+    folder = model_dir or layout.fold_model(experiment, fold)
+    check_plan(plan, volumes, fold)
+    experiment_dir = layout.experiment(experiment)
+    settle_experiment(experiment_dir, experiment, experiment_config or config, manifest, stages)
+    identity = identity_of(config, plan, volumes, stages)
+    done = _finished(folder, identity) if resume else None
+    if done is not None:
+        progress.say(f"{experiment}, fold {fold}: is trained already")
+        return done
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_training_of(folder, f"{experiment}, fold {fold}"):
+        job = Job(
+            config=config,
+            experiment=experiment,
+            fold=fold,
+            plan=plan,
+            volumes=volumes,
+            store_dir=store_dir or layout.store,
+            stages=tuple(stages),
+            folder=folder,
+            identity=identity,
+            manifest_digest=manifest_digest(manifest),
+            experiment_dir=experiment_dir,
+            tracking_uri=tracking_uri or tracking.default_uri(layout),
+        )
+        return _run(job, resume)
+
+
+@contextmanager
+def _only_training_of(folder: Path, what: str) -> Iterator[None]:
+    """Hold the folder for one training; the lock goes with its process. Raises `UsageError` where it is held."""
+    lock = FileLock(str(folder / ".training.lock"))
+    try:
+        lock.acquire(timeout=0.1, poll_interval=0.05)
+    except Timeout:
+        known = state.read(folder)
+        raise UsageError(
+            f"training_under_way: {what} is being trained by another process"
+            + (f" ({known.line()})" if known is not None else "")
+            + "; wait for it, or pause it with ct-assets train --pause"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that one training needs, picklable for the processes of several GPUs."""
+
+    config: TrainingConfig
+    experiment: str
+    fold: str
+    plan: Plan
+    volumes: pl.DataFrame
+    store_dir: Path
+    stages: tuple[str, ...]
+    folder: Path
+    identity: dict[str, str]
+    manifest_digest: str
+    experiment_dir: Path
+    tracking_uri: str
+
+
+# What is checked before anything is trained
+
+
+def check_plan(plan: Plan, volumes: pl.DataFrame, fold: str) -> None:
+    """Refuse a plan that is not of this fold or of these training patients."""
+    if plan.fold != fold:
+        raise UsageError(f"stale_plan: the plan is of fold {plan.fold}, not of fold {fold}; make it again")
+    training = volumes.filter(pl.col("role") == "train")
+    if training.is_empty():
+        raise UsageError(f"fold {fold}: no training case has volumes; see the fold's report")
+    patients = sorted(set(training["patient_id"]))
+    if files.digest_of(patients) != plan.training_patients_digest:
+        raise UsageError(
+            f"stale_plan: fold {fold}'s plan was made from {plan.training_patients} training patients, its "
+            f"volumes hold {len(patients)} or other ones; materialize fold_plan and fold_volumes again"
+        )
+
+
+def settle_experiment(
+    experiment_dir: Path,
+    experiment: str,
+    config: TrainingConfig,
+    manifest: pl.DataFrame,
+    stages: Sequence[str],
+) -> None:
+    """Write down what the experiment trains, or refuse what differs from what is written down."""
+    experiment_dir.mkdir(parents=True, exist_ok=True)
+    path = experiment_dir / EXPERIMENT_NAME
+    now = {
+        "experiment": experiment,
+        "config_digest": config.digest,
+        "manifest_digest": manifest_digest(manifest),
+        "stages": list(stages),
+    }
+    with FileLock(str(experiment_dir / f".{EXPERIMENT_NAME}.lock")):
+        if not path.exists():
+            files.write_json(path, now)
+            return
+        begun = files.read_json(path)
+    if begun["manifest_digest"] != now["manifest_digest"]:
+        raise UsageError(
+            f"manifest_changed: experiment {experiment} was begun with another cohort manifest; start one with "
+            "a new name, so that all folds see one cohort"
+        )
+    if begun["config_digest"] != now["config_digest"] or begun["stages"] != now["stages"]:
+        what = "vocabulary of stages" if begun["stages"] != now["stages"] else "training configuration"
+        raise UsageError(
+            f"experiment_mismatch: experiment {experiment} was begun with another {what}; start one with a new "
+            "name, or go back to what it was begun with"
+        )
+
+
+def manifest_digest(manifest: pl.DataFrame) -> str:
+    """Digest of the manifest's rows, whatever their order; clock times do not count."""
+    kept = manifest.select(sorted(name for name in manifest.columns if not name.endswith("_at")))
+    return files.digest_of(kept.sort("case_id").to_dicts())
+
+
+def identity_of(
+    config: TrainingConfig, plan: Plan, volumes: pl.DataFrame, stages: Sequence[str]
+) -> dict[str, str]:
+    """Return the digests that tell two trainings apart; checkpoints carry them."""
+    described = volumes.sort("case_id").select(
+        "case_id", "patient_id", "role", "stage", "image_key", "label_key"
+    )
+    return {
+        "config_digest": config.digest,
+        "plan_digest": plan.digest,
+        "volumes_digest": files.digest_of(described.to_dicts()),
+        "stages": "|".join(stages),
+    }
+
+
+# Running
+
+
+def _run(job: Job, resume: bool) -> TrainingResult:
+    config = job.config
+    control.clear(job.folder)
+    heard = control.Control(job.folder)
+    single = config.devices == 1
+    fabric = Fabric(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        precision=config.precision,
+        # Several devices have processes of their own; a signal to this one reaches them as a request.
+        strategy="auto" if single else "ddp_spawn",
+    )
+    heard.forwards = not single
+    try:
+        with heard.listening():
+            if single:
+                fitted, run_id = fit(fabric, job, heard, resume)
+            else:
+                values, run_id = fabric.launch(partial(_fit_rank, job=job, resume=resume))
+                fitted = FitResult(**values)
+            if fitted.status == "paused":
+                raise control.TrainingPaused(
+                    f"{job.experiment}, fold {job.fold}: paused after {fitted.epochs} epochs; launch it again "
+                    "to go on"
+                )
+    finally:
+        control.clear(job.folder)
+    return _result(job.folder, files.read_json(job.folder / RESULT_NAME), run_id)
+
+
+def _fit_rank(fabric: Fabric, *, job: Job, resume: bool) -> tuple[dict[str, Any], str | None]:
+    """Fit in one of several processes; what goes between them is plain, since Fabric walks through it."""
+    fitted, run_id = fit(fabric, job, control.Control(job.folder), resume)
+    return dict(vars(fitted)), run_id
+
+
+def fit(fabric: Fabric, job: Job, heard: control.Control, resume: bool) -> tuple[FitResult, str | None]:
+    """Build the task, train it and record it, in one process of one or several."""
+    if job.config.threads is not None:
+        torch.set_num_threads(job.config.threads)
+    writer = state.StateWriter(job.folder if fabric.is_global_zero else None)
+    tracker = tracking.Tracker()
+    if fabric.is_global_zero:
+        tracker = tracking.RunTracker(
+            job.tracking_uri,
+            tracking.RunName(job.experiment, f"fold {job.fold}", job.experiment_dir),
+            job.folder,
+            run_id=_run_id(job.folder),
+            system_metrics=job.config.system_metrics,
+        )
+    status = "FAILED"
+    try:
+        _describe(job, tracker, fabric.is_global_zero)
+        writer.update(now=True, phase="starting", epochs=job.config.epochs)
+        fitted = _trainer(fabric, job, heard, writer, tracker, resume).fit(resume=resume)
+        if fitted.status != "paused" and fabric.is_global_zero:
+            _conclude(job, fitted, tracker)
+        status = "KILLED" if fitted.status == "paused" else "FINISHED"
+    except Exception as error:
+        # The text of an exception may carry a path or a value; its type never does.
+        progress.say(f"training failed: {type(error).__name__}")
+        writer.update(now=True, phase="failed")
+        raise
+    finally:
+        tracker.finish(status)
+    return fitted, tracker.run_id
+
+
+def _trainer(
+    fabric: Fabric,
+    job: Job,
+    heard: control.Control,
+    writer: state.StateWriter,
+    tracker: tracking.Tracker,
+    resume: bool,
+) -> Trainer:
+    config = job.config
+    seed_everything(config.seed)
+    data = LungData(job.volumes, job.plan, job.store_dir, job.stages)
+    task = LungTask(data, config)
+    has_checkpoint = (job.folder / checkpoints.LAST_NAME).exists()
+    if config.pretrained is not None and not (resume and has_checkpoint):
+        report = weights.load(task.module.network, config, job.plan)
+        if fabric.is_global_zero:
+            files.write_json(job.folder / weights.REPORT_NAME, report.model_dump(mode="json"))
+            tracker.tags({"pretrained_sha256": report.sha256})
+            tracker.artifact(job.folder / weights.REPORT_NAME)
+        progress.say(report.line())
+    return Trainer(
+        task,
+        config,
+        model_dir=job.folder,
+        identity=job.identity,
+        fabric=fabric,
+        control=heard,
+        state=writer,
+        tracker=tracker,
+    )
+
+
+# Records
+
+
+def _describe(job: Job, tracker: tracking.Tracker, is_first: bool) -> None:
+    """Write the record of the training and tell it to the tracking server."""
+    if not is_first:
+        return
+    roles = job.volumes.group_by("role").len().sort("role").rows()
+    record: dict[str, Any] = {
+        "experiment": job.experiment,
+        "fold": job.fold,
+        "identity": job.identity,
+        "manifest_digest": job.manifest_digest,
+        "cases": dict(roles),
+        "config": job.config.model_dump(mode="json"),
+        "environment": environment(),
+    }
+    files.write_json(job.folder / RECORD_NAME, record)
+    patients = {
+        role: sorted(set(job.volumes.filter(pl.col("role") == role)["patient_id"]))
+        for role in ("train", "validation")
+    }
+    files.write_json(job.folder / PATIENTS_NAME, patients)
+    tracker.params(_flat(record["config"]))
+    tracker.tags(
+        {
+            "experiment": job.experiment,
+            "fold": job.fold,
+            **job.identity,
+            **{f"version.{name}": value for name, value in environment().items()},
+        }
+    )
+    tracker.dataset("manifest", record["manifest_digest"], "cohort/cohort_manifest.parquet", "training")
+    tracker.dataset(
+        "volumes", job.identity["volumes_digest"], f"folds/{job.fold}/volumes.parquet", "training"
+    )
+    tracker.dataset("plan", job.plan.digest, f"folds/{job.fold}/plan.json", "training")
+    tracker.artifact(job.folder / RECORD_NAME)
+
+
+def environment() -> dict[str, str]:
+    """Return the versions of what computes."""
+    import monai
+    import numpy
+
+    return {
+        "ct_assets": ct_assets.__version__,
+        "python": machine.python_version(),
+        "torch": str(torch.__version__),
+        "lightning": str(lightning.__version__),
+        "monai": str(monai.__version__),
+        "numpy": numpy.__version__,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def _conclude(job: Job, fitted: FitResult, tracker: tracking.Tracker) -> None:
+    content = {
+        "status": fitted.status,
+        "epochs": fitted.epochs,
+        "best_epoch": fitted.best_epoch,
+        "metrics": fitted.metrics,
+        "weights_sha256": fitted.weights_sha256,
+        "identity": job.identity,
+        "fold": job.fold,
+        "is_final": job.fold == FINAL,
+    }
+    files.write_json(job.folder / RESULT_NAME, content)
+    best = {f"best_{name}": value for name, value in fitted.metrics.items()}
+    tracker.metrics(best, step=fitted.best_epoch)
+    tracker.tags({"weights_sha256": fitted.weights_sha256, "status": fitted.status})
+    tracker.artifact(job.folder / RESULT_NAME)
+
+
+def _result(folder: Path, content: Mapping[str, Any], run_id: str | None) -> TrainingResult:
+    return TrainingResult(
+        status=content["status"],
+        weights=folder / checkpoints.WEIGHTS_NAME,
+        last=folder / checkpoints.LAST_NAME,
+        digest=content["weights_sha256"],
+        epochs=content["epochs"],
+        best_epoch=content["best_epoch"],
+        metrics=dict(content["metrics"]),
+        run_id=run_id,
+    )
+
+
+def _finished(folder: Path, identity: Mapping[str, str]) -> TrainingResult | None:
+    """Return the result of a complete training of the same identity, whose weights are what they were."""
+    path = folder / RESULT_NAME
+    if not path.exists():
+        return None
+    content = files.read_json(path)
+    best = folder / checkpoints.WEIGHTS_NAME
+    if content["identity"] != dict(identity) or not best.exists():
+        return None
+    if files.sha256_file(best) != content["weights_sha256"]:
+        return None
+    return _result(folder, content, _run_id(folder))
+
+
+def _run_id(folder: Path) -> str | None:
+    known = state.read(folder)
+    return known.mlflow_run_id if known is not None else None
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Return nested settings as one level of dotted names."""
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,1 @@
+"""Volumes for learning: fingerprint, plan, fold volumes, patches, augmentation."""

@@ -1,0 +1,183 @@
+"""Models that learned from somebody who withdrew: which they are, and the mark that they bear from then on.
+
+Belongs here: finding and marking. Weights are not changed: what a network took from one patient cannot be
+taken out again. A person decides whether to train anew.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ct_assets import files, progress
+from ct_assets.layout import WITHDRAWALS_NAME, Layout
+from ct_assets.learning.models import registry
+from ct_assets.lifecycle.person import Subject
+
+TRAINING_NAME = "training.json"
+"""The record of a training, written when it begins (`learning.training.train`)."""
+PATIENTS_NAME = "patients.json"
+"""Beside each training: who was in it, by pseudonym (`learning.training.train`)."""
+CARD_NAME = "card.md"
+HEADING = "## Withdrawn consent"
+LEARNED, MAY_HAVE = "learned", "may have learned"
+
+BRAIN = "brain"
+"""Brain CT classification: one experiment beside those of the folds, with a ledger of its own."""
+
+Learner = tuple[str, str, str]
+
+
+def find(subject: Subject, layout: Layout) -> set[Learner]:
+    """Return experiment, fold and how certain it is, for every training that had the person in it.
+
+    Trainings keep a list of their patients. One of an older version has none: then whoever it predicted was
+    not in it, nor was a patient of the test set or of a later date; of everybody else it may have learned.
+    """
+    found = _in_brain(subject, layout)
+    placed = _placed(subject, layout.splits)
+    if placed is not None and placed["split"] == "test":
+        return found
+    records = [*(layout.root / "models").glob(f"*/*/{TRAINING_NAME}")]
+    for folder in sorted(record.parent for record in records):
+        certainty = _certainty(folder, subject, placed)
+        if certainty is not None:
+            found.add((folder.parent.name, folder.name, certainty))
+    return found
+
+
+def _in_brain(subject: Subject, layout: Layout) -> set[Learner]:
+    """Return the trainings of brain CT: all but the fold that validated the person, and the final one."""
+    placed = _placed(subject, brain_ledger(layout))
+    if placed is None or placed["split"] == "test":
+        return set()
+    trained = {path.parent.name for path in (layout.brain / "models").glob("*/*/*.safetensors")}
+    trained |= {"final"} & {path.name for path in layout.brain.iterdir()}
+    return {(BRAIN, name, LEARNED) for name in trained - {str(placed["fold"])}}
+
+
+def brain_ledger(layout: Layout) -> Path:
+    """Return the split ledger of brain CT."""
+    return layout.brain / "splits.parquet"
+
+
+def _home(layout: Layout, experiment: str) -> Path:
+    return layout.brain if experiment == BRAIN else layout.experiment(experiment)
+
+
+def _placed(subject: Subject, ledger: Path) -> dict[str, Any] | None:
+    if not ledger.exists():
+        return None
+    rows = pl.read_parquet(ledger).filter(pl.col("patient_id").is_in(list(subject.pseudonyms)))
+    return rows.row(0, named=True) if rows.height else None
+
+
+def _certainty(folder: Path, subject: Subject, placed: dict[str, Any] | None) -> str | None:
+    listed = folder / PATIENTS_NAME
+    if listed.exists():
+        return LEARNED if subject.pseudonyms & set(files.read_json(listed)["train"]) else None
+    if placed is None or _begun(folder) < placed["added_at"]:
+        return None
+    predictions = folder / "predictions.parquet"
+    if predictions.exists():
+        predicted = set(pl.read_parquet(predictions, columns=["patient_id"])["patient_id"])
+        if predicted & subject.pseudonyms:
+            return None
+    return MAY_HAVE
+
+
+def _begun(folder: Path) -> datetime:
+    return datetime.fromtimestamp((folder / TRAINING_NAME).stat().st_mtime, UTC)
+
+
+def mark(subject: Subject, layout: Layout, stone: str, tracking_uri: str, now: datetime) -> list[str]:
+    """Mark every model that learned from the person; return a line for each, for people.
+
+    The mark is a record beside the trainings, a section of the card (also of its copies), and tags on runs and
+    registered versions. Marking again changes nothing.
+    """
+    lines = []
+    for experiment in sorted({name for name, _, _ in subject.learners}):
+        folds = {fold: how for name, fold, how in subject.learners if name == experiment}
+        record = _home(layout, experiment) / WITHDRAWALS_NAME
+        content = files.read_json(record) if record.exists() else {}
+        content.setdefault(stone, {"trainings": folds, "withdrawn_at": now.isoformat(timespec="seconds")})
+        files.write_json(record, content)
+        people = len(content)
+        cards = _note_in_cards(layout, experiment, people)
+        told = _tell_tracking(layout, experiment, sorted(folds), people, tracking_uri)
+        lines.append(
+            f"experiment {experiment}: trainings {', '.join(sorted(folds))} "
+            f"({', '.join(sorted(set(folds.values())))}); marked: record, {cards} cards, {told} entries of tracking"
+        )
+    return lines
+
+
+def _note_in_cards(layout: Layout, experiment: str, people: int) -> int:
+    own = _home(layout, experiment) / "final" / CARD_NAME
+    if not own.exists():
+        return 0
+    before = own.read_text(encoding="utf-8").split(HEADING)[0].rstrip()
+    after = f"{before}\n\n{HEADING}\n{note(people)}\n"
+    copies = [
+        path
+        for path in layout.mlflow.rglob(CARD_NAME)
+        if path.read_text(encoding="utf-8").split(HEADING)[0].rstrip() == before
+    ]
+    for path in (own, *copies):
+        files.write_text(path, after)
+    return 1 + len(copies)
+
+
+def note(people: int) -> str:
+    """Return what a card says."""
+    who = (
+        "One person of the training data has" if people == 1 else f"{people} people of the training data have"
+    )
+    return (
+        f"{who} withdrawn consent since this model was trained. Their data are removed; what the weights took "
+        "from them is not. Train a new experiment before the model is used any further."
+    )
+
+
+def _tell_tracking(layout: Layout, experiment: str, folds: list[str], people: int, uri: str) -> int:
+    """Set tags on runs and registered versions; return how many. A server that does not answer is told of."""
+    from ct_assets.learning.training import state, tracking
+
+    home = _home(layout, experiment)
+    runs = [
+        known.mlflow_run_id
+        for fold in folds
+        if (known := state.read(home / fold)) is not None and known.mlflow_run_id
+    ]
+    runs += [files.read_json(parent)["run_id"] for parent in sorted(home.rglob("tracking_parent.json"))]
+    registered = sorted(home.rglob("registered.json"))
+    if not runs and not registered:
+        return 0
+    try:
+        client = tracking.client(uri)
+        for run in runs:
+            client.set_tag(run, registry.WITHDRAWN_TAG, str(people))
+        return len(runs) + sum(_tell_registry(client, home, record, people) for record in registered)
+    except Exception as error:
+        progress.say(
+            f"tracking server: {type(error).__name__}; tags of {experiment} are not set. Run the withdrawal again "
+            "when it answers."
+        )
+        return 0
+
+
+def _tell_registry(client: Any, home: Path, record: Path, people: int) -> int:
+    known = files.read_json(record)
+    digests = {files.read_json(path)["digest"] for path in home.glob("*/bundle.json")}
+    count = 0
+    for version in client.search_model_versions(f"name='{known['name']}'"):
+        if version.tags.get("bundle_digest") in digests or str(version.version) == str(known["version"]):
+            client.set_model_version_tag(version.name, version.version, registry.WITHDRAWN_TAG, str(people))
+            before = (version.description or "").split(HEADING)[0].rstrip()
+            client.update_model_version(
+                version.name, version.version, description=f"{before}\n\n{HEADING}\n{note(people)}\n"
+            )
+            count += 1
+    return count
