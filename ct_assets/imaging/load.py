@@ -18,13 +18,12 @@ from ct_assets import progress, tables
 from ct_assets.dicom import index as headers
 from ct_assets.dicom.series import Series, group
 from ct_assets.dicom.uids import Kind
-from ct_assets.imaging import nifti
+from ct_assets.imaging import nifti_read
 from ct_assets.imaging.convert import ConversionRefused, load_series
 from ct_assets.imaging.volume import Grid, Volume
 from ct_assets.settings import Settings
 from ct_assets.tables.audits import MetadataAudit
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".mhd", ".mha", ".nrrd", ".nhdr")
 """MetaImage with its data beside or inside, NRRD likewise; read by ITK, whose world is LPS."""
 
@@ -49,7 +48,8 @@ class Loaded:
 
 
 def load(path: Path, *, series: str | None = None, settings: Settings | None = None) -> Loaded:
-    """Load a folder of DICOM (files of any name), a DICOM file, `.nii[.gz]`, `.mhd`, `.mha`, `.nrrd`, `.nhdr`.
+    """Load a folder of DICOM (files of any name), a DICOM file, NIfTI (version 1 or 2, also a pair),
+    `.mhd`, `.mha`, `.nrrd`, `.nhdr`.
 
     `series` chooses among several CT series by `series_id` (a SeriesInstanceUID, with a suffix where one UID
     holds several volumes); `settings` say which corrections of DICOM geometry are allowed. Raises
@@ -58,8 +58,8 @@ def load(path: Path, *, series: str | None = None, settings: Settings | None = N
     if not path.exists():
         raise FileNotFoundError(f"{path.name}: no such file or folder")
     name = path.name.lower()
-    if path.is_file() and name.endswith(NIFTI_SUFFIXES):
-        return Loaded(_nifti(path))
+    if path.is_file() and nifti_read.is_nifti(path):
+        return _nifti(path)
     if path.is_file() and name.endswith(ITK_SUFFIXES):
         return Loaded(_itk(path))
     return _dicom(path, series, settings or Settings())
@@ -103,22 +103,14 @@ def _index(path: Path) -> tuple[pl.DataFrame, Path]:
     return pl.DataFrame([row], schema=tables.dtypes(MetadataAudit)), path.parent
 
 
-def _nifti(path: Path) -> Volume:
-    import nibabel as nib
-
+def _nifti(path: Path) -> Loaded:
     try:
-        header = nib.Nifti1Image.from_filename(path, mmap=False).header
-        dtype, shape = header.get_data_dtype(), header.get_data_shape()
-    except Exception:
+        image = nifti_read.read(path)
+    except nifti_read.NiftiRefused as refusal:
+        raise ImageRefused((refusal.code,), refusal.detail) from None
+    except OSError:
         raise ImageRefused(("unreadable_image",)) from None
-    if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
-        raise ImageRefused(("not_monochrome",))
-    if len(shape) < 3 or 0 in shape or any(size > 1 for size in shape[3:]):
-        raise ImageRefused(("not_three_dimensional",), f"its shape is {tuple(shape)}")
-    try:
-        return nifti.read(path)
-    except Exception:
-        raise ImageRefused(("unreadable_image",)) from None
+    return Loaded(image.volume, image.warnings)
 
 
 def _itk(path: Path) -> Volume:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import isal_zlib
 
 from ct_assets import files
+from ct_assets.imaging import nifti_read
 from ct_assets.imaging.volume import Grid, Volume, from_ras, to_ras
 
 SCANNER_ANATOMICAL = 1
@@ -64,17 +65,9 @@ def _header(volume: Volume) -> nib.Nifti1Header:
 
 
 def read(path: Path) -> Volume:
-    """Read a 3-D NIfTI file as it is stored, array (k, j, i), scaled only where the header scales.
+    """Read a 3-D NIfTI file as it is stored, array (k, j, i), scaled only where the header scales, in millimetres.
 
-    Further axes of length 1 (one time point) are dropped. Raises `ValueError` for files of other dimensions
-    or without a spatial affine.
+    Raises `nifti_read.NiftiRefused`, a `ValueError`, for what is no such file. Of files that others made, take
+    `nifti_read.read` or `values.read_ct`: they say too what is not proven.
     """
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        content = igzip.decompress(content)
-    image = nib.Nifti1Image.from_bytes(content)
-    if len(image.shape) < 3 or any(size != 1 for size in image.shape[3:]):
-        raise ValueError(f"{path.name}: a 3-D image is expected, this one is {image.shape}")
-    array = np.asanyarray(image.dataobj).reshape(image.shape[:3]).transpose(2, 1, 0)
-    slices, rows, columns = array.shape
-    return Volume(array, Grid((slices, rows, columns), from_ras(image.affine)))
+    return nifti_read.read(path).volume

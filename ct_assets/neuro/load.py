@@ -1,7 +1,7 @@
 """Loading any head image: NIfTI, one DICOM file, or a folder of DICOM files.
 
 Belongs here: telling the formats apart, the checks that hold for all of them, and the public `load_image`.
-Does not: resampling (`neuro.preprocess`), reading DICOM (`neuro.dicom_source`) and NIfTI (`imaging.nifti`).
+Does not: resampling (`neuro.preprocess`), reading DICOM (`neuro.dicom_source`) and NIfTI (`imaging.nifti_read`).
 
 One rule for what cannot be used: a path that does not exist raises `FileNotFoundError`, everything else
 raises `ImageRefusedError` with a reason code; nothing is returned in its place.
@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nibabel as nib
 import numpy as np
 
-from ct_assets.imaging import nifti
+from ct_assets.imaging import nifti_read
 from ct_assets.imaging.volume import Grid, Volume
 from ct_assets.neuro.refusal import ImageRefusedError
 from ct_assets.settings.neuro import Mode, PreprocessingSettings
@@ -91,9 +90,9 @@ def read(path: Path, *, series: str | None = None) -> Loaded:
         raise FileNotFoundError(f"{path.name}: no such file or folder")
     name = path.name.lower()
     if path.is_file() and name.endswith(NIFTI_SUFFIXES):
-        check_nifti_header(path)
         with _damage_refused(path.name):
-            loaded = Loaded(nifti.read(path), None)
+            image = nifti_read.read(path)
+        loaded = Loaded(image.volume, None, tuple(code for code in image.warnings if code != "sheared_grid"))
     elif path.is_dir() or name.endswith(DICOM_SUFFIXES) or not path.suffix or _has_dicom_prefix(path):
         from ct_assets.neuro import dicom_source
 
@@ -112,13 +111,7 @@ def _has_dicom_prefix(path: Path) -> bool:
 def check_nifti_header(path: Path) -> None:
     """Raise `ImageRefusedError` where the header alone tells that `path` is no grey-scale 3-D image."""
     with _damage_refused(path.name):
-        header = nib.Nifti1Image.from_filename(path, mmap=False).header
-    dtype = header.get_data_dtype()
-    if dtype.fields is not None or np.issubdtype(dtype, np.complexfloating):
-        raise ImageRefusedError("not_monochrome", path.name)
-    shape = tuple(int(size) for size in header.get_data_shape())
-    if len(shape) < 3 or 0 in shape or any(size > 1 for size in shape[3:]):
-        raise ImageRefusedError("not_three_dimensional", path.name, f"Its shape is {shape}.")
+        nifti_read.check_header(path)
 
 
 @contextmanager
@@ -127,6 +120,8 @@ def _damage_refused(name: str) -> Iterator[None]:
         yield
     except ImageRefusedError:
         raise
+    except nifti_read.NiftiRefused as refusal:
+        raise ImageRefusedError(refusal.code, name, refusal.detail) from None
     except Exception:
         # Whatever a broken file raises in a reader, it is one image with a code.
         raise ImageRefusedError("unreadable_image", name) from None

@@ -18,8 +18,8 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "implausible_extent",
-        "The image is no part of a body: its longest side is below 2 mm or above 3 m.",
-        "Correct the spacing; it must be in millimetres.",
+        "The image is no part of a body: its sides are too short or too long, or its steps are.",
+        "Correct the spacing, or its unit of length (xyzt_units of a NIfTI file).",
     ),
     (
         "no_finite_voxels",
@@ -28,7 +28,7 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "non_finite_voxels",
-        "Some voxels are NaN or infinite; they were set to the smallest finite value.",
+        "Some voxels are NaN or infinite; they were set to air (CT) or to the smallest finite value.",
         "Check how the file was made.",
     ),
     (
