@@ -26,6 +26,8 @@ from ct_assets.identity.uids import bare_uid, is_standard
 
 BEGINNING_BYTES = 1 << 16
 """What is read of a file at first: nearly every header ends before."""
+LONGEST_REMEMBERED = 1024
+"""Bytes of a value up to which its readings are remembered."""
 SOP_CLASS, SOP_INSTANCE, STUDY, SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 FRAME_OF_REFERENCE, ISSUER, BIRTH_DATE, CHARACTER_SET = 0x00200052, 0x00100021, 0x00100030, 0x00080005
 DEIDENTIFICATION_METHOD = 0x00120063
@@ -245,13 +247,18 @@ def _take_element(
         into.values.add((kind, text, *person))
 
 
-@lru_cache(maxsize=16384)
 def decodings(raw: bytes, encodings: tuple[str, ...]) -> tuple[str, ...]:
     """Return the readings of a text value: as declared, and as UTF-8 and Latin 1 where it is not ASCII.
 
     Declared character sets are often missing or wrong, and an identifier must be known in the reading that
     any other program may give it.
     """
+    return (
+        _decodings_of_short(raw, encodings) if len(raw) <= LONGEST_REMEMBERED else _decodings(raw, encodings)
+    )
+
+
+def _decodings(raw: bytes, encodings: tuple[str, ...]) -> tuple[str, ...]:
     bare = raw.strip(b" \0")
     if not bare:
         return ()
@@ -263,6 +270,9 @@ def decodings(raw: bytes, encodings: tuple[str, ...]) -> tuple[str, ...]:
     with suppress(Exception):
         readings.add(charset.decode_bytes(bare, list(encodings), TEXT_DELIMITERS | {0x5E, 0x3D}))
     return tuple(sorted(readings))
+
+
+_decodings_of_short = lru_cache(maxsize=16384)(_decodings)
 
 
 def encodings_of(own: dict[int, RawDataElement | DataElement], inherited: tuple[str, ...]) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ SHIFTED, CLEANED, REMAPPED, CUT = "shifted", "cleaned", "uid replaced", "identif
 
 MEMO_ENTRIES, MEMO_VALUE_BYTES = 20000, 8192
 BULK_BYTES = 1 << 20
+LONGEST_TEXT_BYTES = 1 << 18
+"""A longer text is no description, and searching it would take some 200 times its size in memory: it goes."""
 _NUMERIC = frozenset(b"0123456789+-.eE \\\0")
 _PHI_DIGITS = 7
 _TEXT_FOR_PEOPLE = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
@@ -350,6 +352,8 @@ class _Walk:
             return raw, KEPT
         if vr in ("DS", "IS") and _NUMERIC.issuperset(raw):
             return self._number(vr, raw, rule)
+        if len(raw) > LONGEST_TEXT_BYTES:
+            return _instead(rule.otherwise, vr)
         old = _decode(raw, encodings)
         if old is None:
             if rule.do in (Do.CLEAN, Do.CLEAN_WHOLE):

@@ -7,10 +7,13 @@ the patient's known identifiers (`identifiers`).
 
 import re
 import unicodedata
+from bisect import bisect_left
 from functools import cache, lru_cache
 from importlib import resources
 
 Span = tuple[int, int]
+LONGEST_REMEMBERED = 256
+"""Characters of a text up to which its folded form is remembered."""
 
 _WORDS_THAT_LEAD_ON = frozenset(
     [
@@ -65,7 +68,7 @@ _NUMBER_WORD = re.compile(
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _ABBREVIATION = re.compile(r"[A-Z]{1,3}")
 _PATTERNS = re.compile(
-    r"(?P<mail>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)"
+    r"(?P<mail>(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+)"
     r"|(?P<url>\b(?:https?|ftp)://\S+|\bwww\.\S+)"
     r"|(?P<uid>(?<![\d.])[0-2](?:\.\d+){5,}(?![\d.]))"
     r"|(?P<date>(?<!\d)(?:\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d\d)|(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2}"
@@ -76,10 +79,16 @@ _PATTERNS = re.compile(
 )
 
 
-@lru_cache(maxsize=4096)
 def fold(text: str) -> str:
     """Return the text as spellings are compared: no case, no accents, every run of other signs one blank."""
+    return _fold_short(text) if len(text) <= LONGEST_REMEMBERED else _fold(text)
+
+
+def _fold(text: str) -> str:
     return "".join(folded for folded, _ in folded_with_places(text)).strip()
+
+
+_fold_short = lru_cache(maxsize=4096)(_fold)
 
 
 def folded_with_places(text: str) -> list[tuple[str, int]]:
@@ -132,6 +141,23 @@ def is_harmless_word(word: str) -> bool:
     return bool(_NUMBER_WORD.fullmatch(word) or _ABBREVIATION.fullmatch(word))
 
 
+def merged(spans: list[Span]) -> list[Span]:
+    """Return the spans in order, those that touch joined to one."""
+    joined: list[Span] = []
+    for start, stop in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], stop))
+        else:
+            joined.append((start, stop))
+    return joined
+
+
+def overlaps(spans: list[Span], start: int, end: int) -> bool:
+    """Whether one of the spans, as `merged` returns them, overlaps `start` to `end`."""
+    place = bisect_left(spans, (end, end))
+    return place > 0 and spans[place - 1][1] > start
+
+
 def pattern_spans(text: str) -> list[Span]:
     """Return where the text has the form of a date, telephone number, address of the net, title with name,
     UID or long number."""
@@ -144,13 +170,13 @@ def clean_description(text: str, known: list[Span]) -> str:
     Unchanged text comes back as it is; otherwise the words that stay are joined by the signs that stood
     between them where both neighbours stay, else by a blank.
     """
-    cut = [*known, *pattern_spans(text)]
+    cut = merged([*known, *pattern_spans(text)])
     kept: list[str] = []
     last_end: int | None = None
     is_changed = bool(cut)
     for found in _WORD.finditer(text):
         start, end = found.span()
-        if any(start < stop and begin < end for begin, stop in cut) or not _is_harmless_piece(found[0]):
+        if overlaps(cut, start, end) or not _is_harmless_piece(found[0]):
             is_changed = True
             last_end = None
             continue

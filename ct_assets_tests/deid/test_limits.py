@@ -1,0 +1,64 @@
+"""Sizes at which searching text could explode: time stays linear, and what is larger than stated goes."""
+
+import time
+
+import pytest
+from pydicom.uid import ImplicitVRLittleEndian
+
+from ct_assets.deid.elements import text
+from ct_assets.deid.elements.engine import LONGEST_TEXT_BYTES
+from ct_assets.deid.elements.identifiers import Finder, Identifiers
+from ct_assets_tests.deid.made import Deidentified, as_bytes, ct
+
+UNBROKEN = 120_000
+SECONDS = 2.0
+"""A quadratic search takes a minute and more over so many characters, a linear one a tenth of a second."""
+
+
+@pytest.mark.parametrize("piece", ["aB3", "1.", "a@", "a-", "Dr ", "12.03.2020 ", "www.", "7", " ", "a@b."])
+def test_unbroken_text_is_searched_in_linear_time(piece):
+    identifiers = Identifiers()
+    identifiers.add("name", "Quenneville^Ottoline", "P")
+    value = piece * (UNBROKEN // len(piece))
+    start = time.process_time()
+    known = Finder(identifiers).spans(value, "P", is_free_text=True)
+    text.clean_description(value, known)
+    text.without_spans(value, text.pattern_spans(value))
+    assert time.process_time() - start < SECONDS
+
+
+class TestLongText:
+    def test_a_text_of_the_stated_size_is_cleaned_as_ever(self):
+        harmless = "Lung nodule " * ((LONGEST_TEXT_BYTES - 12) // 12)
+        made = Deidentified(as_bytes(ct(TextValue=harmless)))
+        assert made.dataset.TextValue == harmless.strip()
+
+    def test_a_longer_one_goes_and_the_audit_says_so(self):
+        made = Deidentified(as_bytes(ct(TextValue="Lung nodule " * (LONGEST_TEXT_BYTES // 12 + 1))))
+        assert made.dataset.TextValue == ""
+        assert made.fates["TextValue"]["action"] == "emptied"
+        assert made.dataset.PixelData == ct().PixelData
+
+    def test_long_lists_of_numbers_stay(self):
+        contour = [f"{number / 7:.4f}" for number in range(LONGEST_TEXT_BYTES // 8)]
+        made = Deidentified(as_bytes(ct(ContourData=contour), ImplicitVRLittleEndian))
+        assert [f"{number:.4f}" for number in made.dataset.ContourData] == contour
+
+
+@pytest.mark.parametrize(
+    ("spans", "joined"),
+    [
+        ([(5, 7), (0, 2)], [(0, 2), (5, 7)]),
+        ([(0, 4), (2, 3), (4, 6)], [(0, 6)]),
+        ([], []),
+    ],
+)
+def test_spans_that_touch_are_one(spans, joined):
+    assert text.merged(spans) == joined
+
+
+def test_a_word_overlaps_a_span_only_where_they_share_a_character():
+    spans = text.merged([(2, 4), (8, 9)])
+    overlapping = [start for start in range(12) if text.overlaps(spans, start, start + 1)]
+    assert overlapping == [2, 3, 8]
+    assert text.overlaps(spans, 0, 12)
