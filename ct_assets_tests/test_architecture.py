@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ct_assets"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
-    "errors": 0, "layout": 0, "files": 0, "machine_faults": 0, "progress": 0,
+    "errors": 0, "layout": 0, "files": 0, "paths": 0, "machine_faults": 0, "progress": 0,
     "parallel": 0, "settings": 0, "tables": 0, "reasons": 0,
     "dicom": 1, "storage": 1, "identity": 1,
     "imaging": 2, "deid": 2, "intake": 2,

@@ -17,12 +17,13 @@ import polars as pl
 import torch
 from torch import nn
 
-from ct_assets import files, progress
+from ct_assets import files, paths, progress
 from ct_assets.brain import aggregate, bundle, final, gradcam, images, plots, preprocess, slices, train
 from ct_assets.brain.bundle import BrainBundle
 from ct_assets.brain.slices import SliceRefusedError
 from ct_assets.brain.task import probabilities
 from ct_assets.dicom import index as headers
+from ct_assets.dicom.series import series_name
 from ct_assets.errors import UsageError
 from ct_assets.imaging import nifti
 from ct_assets.imaging.orient import orient
@@ -117,7 +118,7 @@ def _of_dicom(input_path: Path, workers: int) -> Iterator[Input]:
         pl.Series(
             "series",
             [
-                uid or f"no-uid-{files.digest_of(path)[:16]}"
+                series_name(uid) or f"no-uid-{files.digest_of(path)[:16]}"
                 for path, uid in index.select("path", "series_instance_uid").iter_rows()
             ],
             dtype=pl.String,
@@ -153,6 +154,8 @@ def _of_file(path: Path, name: str) -> Plane:
 
 def _of_nifti(path: Path) -> Input:
     name = path.name.removesuffix(".gz").removesuffix(".nii")
+    if not paths.is_safe_name(name):
+        return Input(name, [Plane(name, None, "unsafe_name")])
     try:
         volume = nifti.read(path)
     except Exception:
@@ -196,7 +199,7 @@ def _predict_one(one: Input, opened: BrainBundle, network: nn.Module, output_dir
         }
         for number, place in enumerate(used)
     ]
-    folder = output_dir / one.name
+    folder = paths.below(output_dir, one.name)
     files.write_json(folder / "slices.json", rows)
     image = _prepared(one, used[surest], opened)
     picture = {

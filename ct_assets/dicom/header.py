@@ -15,6 +15,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from ct_assets.dicom.uids import is_uid
+
 Read = tuple[Any, str | None]
 Reader = Callable[[bytes], Read]
 
@@ -55,7 +57,7 @@ def uid(raw: bytes) -> Read:
     value = _decode(raw).strip(" \0")
     if not value:
         return None, None
-    return value, None if value.replace(".", "0").isdecimal() and len(value) <= 64 else NOT_A_UID
+    return value, None if is_uid(value) else NOT_A_UID
 
 
 def texts(raw: bytes) -> Read:

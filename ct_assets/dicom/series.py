@@ -6,6 +6,7 @@ of slices from the index (`dicom.slices`), pixels, masks and principal series (`
 """
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from ct_assets.dicom import slices as slices_of_index
 from ct_assets.dicom import splitting
 from ct_assets.dicom.geometry import Gap, Measured, SeriesGeometry, Vector3
 from ct_assets.dicom.splitting import Part, Slice
-from ct_assets.dicom.uids import CT_IMAGES, RT_STRUCTURE_SET, SEGMENTATIONS, Kind
+from ct_assets.dicom.uids import CT_IMAGES, RT_STRUCTURE_SET, SEGMENTATIONS, Kind, is_uid
 from ct_assets.files import digest_of
 from ct_assets.settings.audit import AuditSettings
 
@@ -31,6 +32,11 @@ ROUNDED_MM = 0.01
 """A corner that misses the grid by more is told, even where the tolerance admits it."""
 THICKNESS_TOLERANCE_MM = 0.05
 TILT_TAG_TOLERANCE_DEG = 0.5
+FILE_NAMES = ("series_instance_uid", "sop_instance_uid")
+"""UIDs that become names of files."""
+COMPARED_UIDS = ("study_instance_uid", "frame_of_reference_uid")
+"""UIDs that are only compared."""
+_SERIES_ID = re.compile(r"(?:[0-9]+(?:\.[0-9]+)*|(?:no|bad)-uid-[0-9a-f]{16})(?:_[0-9]+)?")
 OWNER = ("patient_id", "study_instance_uid")
 NEEDED_COLUMNS = (
     *slices_of_index.COLUMNS,
@@ -77,7 +83,8 @@ class Series:
     """Instances that belong together, and what is to become of them."""
 
     series_id: str
-    """The SeriesInstanceUID; `_2`, `_3` ... where one UID holds several volumes; `no-uid-...` without one."""
+    """The SeriesInstanceUID; `_2`, `_3` ... where one UID holds several volumes; `no-uid-...` without one,
+    `bad-uid-...` for a value that is no UID. Always a name that may stand in paths."""
     series_instance_uid: str | None
     study_instance_uid: str | None
     patient_id: str | None
@@ -132,13 +139,25 @@ def group(index: pl.DataFrame, settings: AuditSettings) -> list[Series]:
 
 
 def _group_uid(members: pl.DataFrame) -> pl.Series:
-    """Return SeriesInstanceUIDs, and for instances without one a name made of patient, study and modality."""
+    """Return names by SeriesInstanceUID, and for instances without one a name of patient, study and modality."""
     identity = members.select("series_instance_uid", "patient_id", "study_instance_uid", "modality")
     names = [
-        uid or f"no-uid-{digest_of([patient, study, modality])[:16]}"
+        series_name(uid) or f"no-uid-{digest_of([patient, study, modality])[:16]}"
         for uid, patient, study, modality in identity.iter_rows()
     ]
     return pl.Series("group_uid", names, dtype=pl.String)
+
+
+def series_name(uid: str | None) -> str | None:
+    """Return a SeriesInstanceUID as a name for files; `bad-uid-…` for a value that is no UID, None without one."""
+    if not uid or is_uid(uid):
+        return uid or None
+    return f"bad-uid-{digest_of(uid)[:16]}"
+
+
+def is_series_id(name: str) -> bool:
+    """Tell whether a name can be a `Series.series_id`."""
+    return _SERIES_ID.fullmatch(name) is not None
 
 
 def _delivered_twice(members: pl.DataFrame) -> dict[str, str]:
@@ -210,6 +229,8 @@ def kind_of(row: Row) -> Kind:
 def _missing_uids(rows: list[Row]) -> list[str]:
     names = ("study_instance_uid", "series_instance_uid", "sop_instance_uid", "sop_class_uid")
     missing = [f"missing_{name}" for name in names if any(not row[name] for row in rows)]
+    if any(not is_uid(row[name] or "0") for name in FILE_NAMES for row in rows):
+        missing.append("invalid_uid")
     return missing + (["missing_patient_id"] if any(not row["patient_id"] for row in rows) else [])
 
 
@@ -354,6 +375,8 @@ def _warnings(
     ]
     if "delivered_twice" in reasons:
         found.append("delivered_twice")
+    if any(not is_uid(row[name] or "0") for name in COMPARED_UIDS for row in rows):
+        found.append("invalid_reference_uid")
     if all(not one.attributes["frame_of_reference_uid"] for one in slices):
         found.append("no_frame_of_reference")
     if any(row["lossy_image_compression"] == "01" for row in rows):

@@ -5,7 +5,6 @@ Belongs here: `ct-assets convert`: the jobs, their files, `conversion.jsonl`. Do
 """
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from ct_assets.dicom.seg import MaskError
 from ct_assets.dicom.series import Series, group
 from ct_assets.dicom.uids import Kind
 from ct_assets.errors import UsageError
-from ct_assets.imaging import nifti
+from ct_assets.imaging import convert_output, nifti
 from ct_assets.imaging.convert import DEBUG, UNEXPECTED, ConversionRefused, Converted, load_series
 from ct_assets.imaging.convert_masks import MASK_KINDS, MaskObject, load_mask, mask_objects
+from ct_assets.imaging.convert_output import RECORD
 from ct_assets.imaging.convert_record import (
     INDEX_COLUMNS,
     grid_facts,
@@ -30,11 +30,9 @@ from ct_assets.imaging.convert_record import (
     segment_records,
 )
 from ct_assets.imaging.masks import Mask
-from ct_assets.layout import check_key
 from ct_assets.progress import Timings, track
 from ct_assets.settings import Settings
 
-RECORD = "conversion.jsonl"
 PRELOAD = ("ct_assets.imaging.convert_tree",)
 
 Line = dict[str, Any]
@@ -90,7 +88,7 @@ def convert(
             advance(1)
         step.items = len(jobs)
     lines.sort(key=lambda line: (line["kind"], line["uid"] or "", line["path"] or "", line["file"] or ""))
-    _remove_left_overs(output_dir, lines)
+    convert_output.remove_left_overs(output_dir, lines)
     files.write_jsonl(output_dir / RECORD, lines)
     return lines
 
@@ -115,8 +113,7 @@ def failed_lines(job: Job, error: BaseException | None = None) -> list[Line]:
 
     `error` is None where a decoder took its whole process down.
     """
-    for name in (job.series.series_id, f".partial-{job.series.series_id}"):
-        shutil.rmtree(job.output / name, ignore_errors=True)
+    convert_output.discard(job.output, job.series.series_id)
     lines = [series_line(job.series, "refused", (UNEXPECTED,))]
     lines += [mask_line(mask, ("referenced_series_refused",), job.series.series_id) for mask in job.masks]
     lines[0]["failure"] = type(error).__name__ if error else "process ended"
@@ -124,15 +121,11 @@ def failed_lines(job: Job, error: BaseException | None = None) -> list[Line]:
 
 
 def _convert(job: Job) -> list[Line]:
-    folder = job.output / job.series.series_id
+    folder = convert_output.series_folder(job.output, job.series.series_id)
     try:
         converted = load_series(job.series, job.root, job.settings.conversion, job.index)
     except ConversionRefused as refusal:
-        reasons = refusal.reasons
-        return [
-            series_line(job.series, "refused", reasons),
-            *(mask_line(mask, ("referenced_series_refused",), job.series.series_id) for mask in job.masks),
-        ]
+        return _refused_lines(job, refusal.reasons)
     lines: list[Line] = []
 
     def fill(partial: Path) -> None:
@@ -147,11 +140,21 @@ def _convert(job: Job) -> list[Line]:
         if segments:
             files.write_json(partial / "segments.json", segments)
 
-    files.replace_directory(folder, fill)
+    try:
+        convert_output.replace(folder, fill)
+    except convert_output.OutputOccupiedError:
+        return _refused_lines(job, ("output_occupied",))
     image = series_line(job.series, "converted", converted.corrections, converted.warnings)
     image |= {"path": f"{job.series.series_id}/image.nii.gz"} | grid_facts(converted.volume.grid)
     image |= converted.facts
     return [image, *lines]
+
+
+def _refused_lines(job: Job, reasons: tuple[str, ...]) -> list[Line]:
+    return [
+        series_line(job.series, "refused", reasons),
+        *(mask_line(mask, ("referenced_series_refused",), job.series.series_id) for mask in job.masks),
+    ]
 
 
 def series_line(
@@ -192,7 +195,6 @@ def _write_mask(
 ) -> tuple[Line, dict[str, Any] | None]:
     series_id = job.series.series_id
     try:
-        check_key(mask.sop_instance_uid.replace(".", "-") or "-", "SOPInstanceUID")
         loaded = load_mask(
             mask,
             converted,
@@ -202,8 +204,6 @@ def _write_mask(
         )
     except (MaskError, PixelError) as refusal:
         return mask_line(mask, (refusal.code,), series_id), None
-    except UsageError:
-        return mask_line(mask, ("missing_sop_instance_uid",), series_id), None
     except OSError:
         raise
     except Exception as error:
@@ -288,15 +288,3 @@ def _line(
         "slices_left_out": [],
         "file": None,
     }
-
-
-def _remove_left_overs(output_dir: Path, lines: list[Line]) -> None:
-    """Remove the folders of series that an earlier record names and this one no longer has."""
-    record = output_dir / RECORD
-    if not record.exists():
-        return
-    now = {line["path"].partition("/")[0] for line in lines if line["path"]}
-    for line in files.read_jsonl(record):
-        earlier = (line.get("path") or "").partition("/")[0]
-        if earlier and earlier not in now and (output_dir / earlier).is_dir():
-            shutil.rmtree(output_dir / earlier)

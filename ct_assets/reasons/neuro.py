@@ -78,7 +78,7 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "unsafe_name",
-        "The name begins with a dot or holds control characters or `...`.",
+        "The name begins with a dot, is too long, or holds control characters, separators or `...`.",
         "Rename the folder or file.",
     ),
     (

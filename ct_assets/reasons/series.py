@@ -34,6 +34,21 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     # Identity
     (
+        "invalid_uid",
+        "A SeriesInstanceUID or SOPInstanceUID is no UID: digits with dots between them, at most 64 characters.",
+        "Ask who made the object; de-identification gives every object new UIDs.",
+    ),
+    (
+        "invalid_reference_uid",
+        "A StudyInstanceUID or FrameOfReferenceUID is no UID; it is compared as text only (a warning).",
+        "Ask who made the objects.",
+    ),
+    (
+        "output_occupied",
+        "The folder for this series holds files that this program did not make; nothing there was touched.",
+        "Choose another output folder.",
+    ),
+    (
         "series_uid_of_two_patients",
         "One SeriesInstanceUID stands in the headers of two patients.",
         "Ask whose images they are; neither patient's are used.",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ct_assets import files, reasons
-from ct_assets.dicom.series import Series
+from ct_assets import files, paths, reasons
+from ct_assets.dicom.series import Series, is_series_id
 from ct_assets.dicom.uids import Kind
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ def write_refused(found: Iterable[Series], folder: Path) -> int:
     refused = [series for series in found if series.kind is Kind.CT and series.decision == "refuse"]
     wanted = {f"{series.series_id}.png" for series in refused}
     for old in folder.glob("*.png"):
-        if old.name not in wanted:
+        if old.name not in wanted and is_series_id(old.stem):
             old.unlink()
     for series in refused:
-        write_picture(series, folder / f"{series.series_id}.png")
+        write_picture(series, paths.below(folder, f"{series.series_id}.png"))
     return len(refused)
 
 

@@ -413,6 +413,22 @@ class TestIdentity:
             setattr(one, keyword, "")
         assert reason in only_ct(grouped(tmp_path, slices)).reasons
 
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize("value", ["../1", "1.2.a", "1..2", "1.2.", "1" * 65])
+    def test_a_sop_instance_uid_that_is_none_refuses_the_series(self, tmp_path, value):
+        slices = ct_series()
+        slices[3].add_new(0x00080018, "UI", value)
+        assert only_ct(grouped(tmp_path, slices)).reasons == ("invalid_uid",)
+
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize("tag", [0x0020000D, 0x00200052])
+    def test_a_uid_that_is_only_compared_may_be_odd_with_a_warning(self, tmp_path, tag):
+        slices = ct_series()
+        for one in slices:
+            one.add_new(tag, "UI", "STUDY-7")
+        found = only_ct(grouped(tmp_path, slices))
+        assert (found.decision, found.warnings) == ("convert", ("invalid_reference_uid",))
+
     def test_an_instance_delivered_twice_counts_once(self, tmp_path):
         slices = ct_series()
         write(tmp_path / "week1", slices)
