@@ -4,11 +4,20 @@ Belongs here: the keyed mapping and the UIDs that are nobody's (the Standard's o
 what referred to what (`uid_graph`).
 """
 
+import re
+
+from pydicom.uid import UID_dictionary
+
 from ct_assets.identity.key import SecretKey
 
 STANDARD_ROOT = "1.2.840.10008."
-"""UIDs the Standard registers (SOP classes, transfer syntaxes, well-known instances and frames of
-reference, PS3.6 Annex A) name no person and are never replaced."""
+"""The Standard's root. Only what PS3.6 Annex A registers below it names no person; some senders make UIDs of
+their own there."""
+_NEWER_THAN_PYDICOM = frozenset(
+    f"{STANDARD_ROOT}5.1.4.1.1.{tail}" for tail in ("66.7", "66.8", "9.100.1", "9.100.2")
+)
+_CONTEXT_GROUP = re.compile(r"1\.2\.840\.10008\.6\.1\.[1-9]\d{0,3}")
+"""Context groups, PS3.6 Table A-3: numbered from 1 on, fewer than ten thousand."""
 
 UUID_ROOT = "2.25."
 PROOF_BITS = 32
@@ -56,5 +65,7 @@ def bare_uid(uid: str) -> str:
 
 
 def is_standard(uid: str) -> bool:
-    """Whether the Standard itself registers this UID."""
-    return uid.startswith(STANDARD_ROOT)
+    """Whether the Standard itself registers this UID (PS3.6 Annex A)."""
+    return uid.startswith(STANDARD_ROOT) and (
+        uid in UID_dictionary or uid in _NEWER_THAN_PYDICOM or _CONTEXT_GROUP.fullmatch(uid) is not None
+    )

@@ -28,7 +28,7 @@ def test_intervals_stay(first, second, days):
 @pytest.mark.parametrize(
     ("value", "days", "expected"),
     [
-        ("2020.02.29", -1, "2020.02.28"),  # ACR-NEMA's form stays
+        ("2020.02.29", -1, "20200228"),  # ACR-NEMA's form is read and written as DA
         ("20200229", -365, "20190301"),  # a leap day
         ("20200301 ", -1, "20200229"),
         ("20201345", -1, None),
@@ -102,11 +102,15 @@ def test_every_binary_dummy_is_one_value_of_its_size():
     assert all(len(dummy) % 2 == 0 for dummy in values.BINARY_DUMMIES.values())
 
 
-@pytest.mark.parametrize("value", ["101112", "1011", "10", "101112.123", "10:11:12", "", "235960"])
-def test_clock_times(value):
-    assert values.is_time(value)
+@pytest.mark.parametrize("value", ["101112", "1011", "10", "101112.123", "", "235960"])
+def test_clock_times_stay(value):
+    assert values.clock_time(value) == value
+
+
+def test_a_clock_time_of_acr_nema_is_written_as_tm():
+    assert values.clock_time("10:11:12.5") == "101112.5"
 
 
 @pytest.mark.parametrize("value", ["Quenneville", "1o11", "256000", "00731946", "101112Q"])
 def test_what_is_no_clock_time(value):
-    assert not values.is_time(value)
+    assert values.clock_time(value) is None

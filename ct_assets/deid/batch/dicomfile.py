@@ -26,6 +26,7 @@ from pydicom.values import convert_SQ
 from ct_assets.deid.batch import plainfile
 from ct_assets.deid.batch.plainfile import CHARACTER_SET, LONG_VRS, PIXEL_DATA
 from ct_assets.deid.elements.rules import vr_in_dictionary
+from ct_assets.dicom import unknown_sequences
 
 DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
 DEFLATED = frozenset(("1.2.840.10008.1.2.1.99",))
@@ -159,28 +160,22 @@ def raw_bytes(element: RawDataElement) -> bytes:
 
 
 def items_of(element: RawDataElement | DataElement) -> list[Dataset] | None:
-    """Return the items of a sequence, also of one stored as UN; None where the bytes are no sequence.
-
-    UN of unknown content is read as Implicit VR Little Endian, as PS3.5 6.2.2 has it.
-    """
+    """Return the items of a sequence, also of one stored as UN; None where the bytes are no sequence."""
     if not isinstance(element, RawDataElement):
-        return list(element.value) if isinstance(element.value, Sequence) else None
+        if not isinstance(element.value, Sequence):
+            return None
+        items = list(element.value)
+        # A UN of undefined length with Explicit VR inside: pydicom reads past the ends of values.
+        return None if any(is_truncated(one) for item in items for one in elements(item).values()) else items
     value = raw_bytes(element)
     if not value:
         return []
-    as_unknown = element.VR == "UN"
-    starts = (b"\xfe\xff\x00\xe0",) if as_unknown or element.is_little_endian else (b"\xff\xfe\xe0\x00",)
-    if not value.startswith(starts):
+    if element.VR == "UN":
+        return unknown_sequences.items(value)
+    if not value.startswith(b"\xfe\xff\x00\xe0" if element.is_little_endian else b"\xff\xfe\xe0\x00"):
         return None
     try:
-        return list(
-            convert_SQ(
-                value,
-                True if as_unknown else element.is_implicit_VR,
-                True if as_unknown else element.is_little_endian,
-                None,
-            )
-        )
+        return list(convert_SQ(value, element.is_implicit_VR, element.is_little_endian, None))
     except Exception:
         return None
 

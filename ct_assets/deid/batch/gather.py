@@ -204,8 +204,10 @@ def _walk(
         tag, vr = int(base_tag), element.VR  # a BaseTag compares in Python, slowly
         if vr == "PN" and not tag >> 16 & 1 and vr_in_dictionary(tag) not in ("PN", "UN"):
             vr = None  # a damaged file must not make a name of a SOP class
+        if tag >> 16 & 1 and vr in (None, "UN") and _safe_private_vr(own, tag) == "UI":
+            vr = "UI"
         if tag in sources or vr == "PN" or vr == "UI" or (in_identification and tag in _PERSON_CODES):
-            _take_element(tag, element, encodings, person, into, parent_tag, in_identification)
+            _take_element(tag, vr, element, encodings, person, into, parent_tag, in_identification)
         elif vr == "SQ" or ((vr is None or vr == "UN") and (tag in sequences or tag >> 16 & 1)):
             if isinstance(element, RawDataElement) and not dicomfile.raw_bytes(element):
                 continue
@@ -214,8 +216,18 @@ def _walk(
                 _walk(item, encodings, person, into, parent_tag=tag, in_identification=identification)
 
 
+def _safe_private_vr(own: dict[int, RawDataElement | DataElement], tag: int) -> str:
+    """Return the VR that the safe private list gives to a private element; "" where it is not on the list."""
+    creator = own.get(tag >> 16 << 16 | tag >> 8 & 0xFF)
+    if not isinstance(creator, RawDataElement):
+        return ""
+    name = table.fold_creator(dicomfile.raw_bytes(creator).decode("ascii", "replace"))
+    return table.load().safe_private.get((name, tag >> 16, tag & 0xFF), "")
+
+
 def _take_element(
     tag: int,
+    known_vr: str | None,
     element: RawDataElement | DataElement,
     encodings: tuple[str, ...],
     person: tuple[str, str],
@@ -223,7 +235,7 @@ def _take_element(
     parent_tag: int,
     in_identification: bool,
 ) -> None:
-    vr = dicomfile.effective_vr(element, tag)
+    vr = "UI" if known_vr == "UI" else dicomfile.effective_vr(element, tag)
     raw = dicomfile.raw_bytes(element) if isinstance(element, RawDataElement) else b""
     if not raw or len(raw) > 65536:
         return

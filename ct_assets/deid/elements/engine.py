@@ -185,6 +185,7 @@ class _Walk:
         vr = dicomfile.effective_vr(element, tag)
         if tag >> 16 & 1:
             rule, safe_vr = self._private(tag, creators)
+            rule = _rule_by_vr(rule, element, safe_vr)
             vr = safe_vr or vr
             path = f"{shown}({tag >> 16:04X},{tag & 0xFFFF:04X})"
         else:
@@ -242,6 +243,8 @@ class _Walk:
     def _may_be_sequence(self, element: RawDataElement | DataElement, vr: str) -> bool:
         if not isinstance(element, RawDataElement):
             return True
+        if element.VR == "UN" and element.length == dicomfile.UNDEFINED:
+            return True  # only items can be (PS3.5 7.1.1)
         return vr == "SQ" or (element.VR in ("UN", None) and vr in ("UN", "SQ"))
 
     def _sequence(
@@ -338,10 +341,11 @@ class _Walk:
                 values.shifted_date(part, days) if vr == "DA" else values.shifted_date_time(part, days)
             )
         if vr in ("DA", "DT"):
-            return lambda part: part if values.is_date_time(part, vr) else None
+            shifted = values.shifted_date if vr == "DA" else values.shifted_date_time
+            return lambda part: shifted(part, 0)
         if vr == "SH":  # TimezoneOffsetFromUTC
             return lambda part: part if values.is_offset(part) else None
-        return lambda part: part if values.is_time(part) else None
+        return values.clock_time
 
     def _text(
         self, tag: int, vr: str, raw: bytes, rule: Rule, encodings: tuple[str, ...]
@@ -411,7 +415,17 @@ class _Walk:
 
 
 _CREATOR_KEPT = Rule(Do.KEEP, "creator of kept elements")
+_OTHER_VR = Rule(Do.REMOVE, "private, of another VR than the safe one")
 _CREATOR_REMOVED = Rule(Do.REMOVE, "creator of removed elements")
+
+
+def _rule_by_vr(rule: Rule, element: RawDataElement | DataElement, safe_vr: str) -> Rule:
+    """Return the rule of a safe private element; its value goes where it is of another VR than the safe one."""
+    if not safe_vr or rule.do is Do.REMOVE:
+        return rule
+    says_another = element.VR not in (None, "UN", safe_vr)
+    raw = dicomfile.raw_bytes(element) if isinstance(element, RawDataElement) else b""
+    return _OTHER_VR if says_another or not values.fits(raw, safe_vr) else rule
 
 
 def _instead(do: Do, vr: str) -> tuple[bytes | None, str]:

@@ -162,7 +162,15 @@ class Rules:
             return Rule(Do.REMOVE, "private, not on the safe list"), ""
         if vr in ("OB", "OW", "UN"):
             return Rule(Do.REMOVE, "private, binary"), ""
-        return Rule(Do.KEEP, "113111 safe private"), vr
+        return Rule(self._safe_private_action(vr), "113111 safe private"), vr
+
+    def _safe_private_action(self, vr: str) -> Do:
+        """A UID is a UID like any other (PS3.15 E.3.10 keeps none), and a text is searched as a label is."""
+        if vr == "UI" and not self.profile.retain_uids:
+            return Do.UID
+        if vr in FREE_TEXT_VRS:
+            return Do.CLEAN_WHOLE
+        return Do.RESEARCH_LABEL if vr in ("LO", "SH", "UC") else Do.KEEP
 
     def _rule_for(self, tag: int, vr: str, path: str, types: AttributeTypes, in_dummy: bool) -> Rule:
         group, element = tag >> 16, tag & 0xFFFF
@@ -176,6 +184,8 @@ class Rules:
             return self._site_rule(tag, vr, path, types)
         if table.is_curve(tag) or table.is_overlay(tag):
             return Rule(Do.REMOVE, "E.1-1 X (whole repeating group)")
+        if _is_of_signature_or_encryption(tag):
+            return Rule(Do.REMOVE, "signature or encryption")
         if tag == PATIENT_ID:
             return Rule(Do.PATIENT_ID, "E.1-1 Z/D")
         if tag == PATIENT_NAME:
@@ -320,6 +330,12 @@ class Rules:
         if rule.action == "replace":
             _check_replacement(name, shown, tag, rule.value or "")
         self._site[tag] = (number, rule)
+
+
+def _is_of_signature_or_encryption(tag: int) -> bool:
+    """Whether the attribute is of digital signatures, their MAC or encryption (PS3.3 C.12.1.1.3, C.12.1.1.4):
+    they prove or contain what was, so they go as a whole, whatever their Type."""
+    return 0x04000005 <= tag <= 0x04000520 or tag in (0x4FFE0001, 0xFFFAFFFA)
 
 
 _DESCRIPTION_ENDINGS = (

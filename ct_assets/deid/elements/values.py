@@ -42,22 +42,26 @@ _DATE_TIME = re.compile(
 _TIME = re.compile(r"(?:[01]\d|2[0-4])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?")
 _OLD_TIME = re.compile(r"(?:[01]\d|2[0-4]):[0-5]\d(?::(?:[0-5]\d|60)(?:\.\d{1,6})?)?")
 _AGE = re.compile(r"(\d{1,4})([DWMY]?)")
+_FORMS = {
+    "DS": re.compile(r"([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)?"),
+    "IS": re.compile(r"([+-]?\d{1,12})?"),
+    "CS": re.compile(r"[A-Z0-9 _]{0,16}"),
+}
 _YEARS_PER = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0, "": 1.0}
 
 
 def shifted_date(value: str, days: int) -> str | None:
-    """Return a DA moved by whole days, in the form it had (`YYYYMMDD`, or ACR-NEMA's `YYYY.MM.DD`).
+    """Return a DA moved by whole days, as `YYYYMMDD` (PS3.5 6.2); ACR-NEMA's `YYYY.MM.DD` is read too.
 
     None where the value is no date, or the result has no year of four digits.
     """
     found = _DATE.fullmatch(value.strip(" \0"))
     if found is None:
         return None
-    dotted = found[4] is not None
     moved = _moved(found[4] or found[1], found[5] or found[2], found[6] or found[3], days)
     if moved is None:
         return None
-    return f"{moved:%Y.%m.%d}" if dotted else f"{moved:%Y%m%d}"
+    return f"{moved:%Y%m%d}"
 
 
 def shifted_date_time(value: str, days: int) -> str | None:
@@ -76,21 +80,17 @@ def shifted_date_time(value: str, days: int) -> str | None:
     return f"{moved:%Y%m%d}"[:precision] + (found["time"] or "") + (found["offset"] or "")
 
 
-def is_time(value: str) -> bool:
-    """Whether the value is a TM, or ACR-NEMA's form with colons."""
+def clock_time(value: str) -> str | None:
+    """Return a TM (PS3.5 6.2); ACR-NEMA's form with colons is read too. None where the value is no time."""
     bare = value.strip(" \0")
-    return not bare or bool(_TIME.fullmatch(bare) or _OLD_TIME.fullmatch(bare))
+    if not bare or _TIME.fullmatch(bare):
+        return bare
+    return bare.replace(":", "") if _OLD_TIME.fullmatch(bare) else None
 
 
 def is_offset(value: str) -> bool:
     """Whether the value is an offset from UTC, `+0100` (PS3.3 C.12.1.1.1)."""
     return re.fullmatch(r"[+-]\d{4}", value.strip(" \0")) is not None
-
-
-def is_date_time(value: str, vr: str) -> bool:
-    """Whether the value is a valid DA or DT (empty is)."""
-    bare = value.strip(" \0")
-    return not bare or (shifted_date(bare, 0) if vr == "DA" else shifted_date_time(bare, 0)) is not None
 
 
 def capped_age(value: str, max_years: int) -> str | None:
@@ -111,12 +111,11 @@ def capped_age(value: str, max_years: int) -> str | None:
     return bare if len(bare) == 4 and found[2] else f"{int(found[1]):03d}{found[2] or 'Y'}"
 
 
-def is_decimal(value: str) -> bool:
-    """Whether every component is a DS (PS3.5 6.2) or empty."""
-    return all(
-        not part.strip(" \0") or re.fullmatch(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \0]*", part)
-        for part in value.split("\\")
-    )
+def fits(value: bytes, vr: str) -> bool:
+    """Whether a text value has the form of its VR (PS3.5 6.2): numbers are numbers, codes are short capitals."""
+    form = _FORMS.get(vr)
+    parts = value.decode("latin-1").split("\\")
+    return form is None or all(form.fullmatch(part.strip(" \0")) for part in parts)
 
 
 def _moved(year: str, month: str, day: str, days: int) -> date | None:

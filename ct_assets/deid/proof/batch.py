@@ -34,7 +34,8 @@ _AUDIT_TEXT = """file disposition released reasons new patient id study series s
 clean warnings pixel digest before after blake3 table PS3 elements path rule action not in E private on the safe list
 without creator of kept removed elements written by de identification cleaned emptied replaced shifted pixels Type
 profile site null true false whole repeating group earlier claim inside a sequence part of data set binary unknown
-attribute unlisted UID description free text network address person s name"""
+attribute unlisted UID description free text network address person s name
+signature or encryption of another VR than one"""
 """The words of an audit line that no input brings, beside attributes and reason codes."""
 
 _scanner: LeakScanner | None = None

@@ -367,7 +367,7 @@ def _syntax(source: Dataset) -> str:
 
 
 def _shifted(value: str, days: int | None) -> str:
-    """Return what a date must have become; the clock time and the form stay."""
+    """Return what a date must have become; the clock time stays, ACR-NEMA's form becomes DA."""
     if days is None:
         return ""
     moved = []
@@ -376,7 +376,7 @@ def _shifted(value: str, days: int | None) -> str:
         if date is None:
             return ""
         day = datetime(int(date[1]), int(date[2]), int(date[3])) + timedelta(days=days)
-        moved.append((f"{day:%Y.%m.%d}" if "." in part[:8] else f"{day:%Y%m%d}") + date[4])
+        moved.append(f"{day:%Y%m%d}{date[4]}")
     return "\\".join(moved)
 
 
