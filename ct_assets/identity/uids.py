@@ -6,7 +6,7 @@ what referred to what (`uid_graph`).
 
 import re
 
-from pydicom.uid import UID_dictionary
+from pydicom._uid_dict import UID_dictionary
 
 from ct_assets.identity.key import SecretKey
 
