@@ -49,4 +49,24 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "A received object is of another SOP class or instance than its sender said (A900).",
         "Look at the object where it came from.",
     ),
+    (
+        "object_cut_off",
+        "A received object ends inside an element: bytes are missing; its sender was told so (C000).",
+        "Have it sent again; if it comes so again, export it again where it came from.",
+    ),
+    (
+        "object_uid_invalid",
+        "The SOP Instance UID of a sent object is missing, longer than 64 characters or no ASCII (0117).",
+        "Export the object with a valid UID and send it again; or deliver it as a file.",
+    ),
+    (
+        "object_class_not_supported",
+        "A sent object is of no SOP class that is stored (0122).",
+        "Send images and what belongs to them; or deliver the object as a file.",
+    ),
+    (
+        "object_context_not_accepted",
+        "An object was sent in a presentation context that was not accepted for storage (0122).",
+        "Have the sender propose its class and transfer syntax when the association is made.",
+    ),
 )

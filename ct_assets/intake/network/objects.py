@@ -6,18 +6,25 @@ since UIDs of a hospital are identifiers, and a name from the network must never
 """
 
 import hashlib
+import mmap
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from pydicom.uid import UID
 
 from ct_assets.deid.batch.dicomfile import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from ct_assets.dicom import extent
 from ct_assets.dicom.elements import NotPlainError, read_header
 
 if TYPE_CHECKING:
     from ct_assets.identity.key import SecretKey
 
 NAME_HEX_DIGITS = 32
+META_START = 132
+"""Where the File Meta Information begins, behind preamble and prefix (PS3.10 7.1)."""
 
 SOP_CLASS, SOP_INSTANCE, STUDY, SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 _WANTED = frozenset((SOP_CLASS, SOP_INSTANCE, STUDY, SERIES))
@@ -29,6 +36,13 @@ class RefusedObjectError(Exception):
     def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code
+
+
+class CutOffObjectError(RefusedObjectError):
+    """A data set that ends inside an element: bytes are missing."""
+
+    def __init__(self) -> None:
+        super().__init__("object_cut_off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +65,8 @@ def identify(path: Path, sop_class: str, sop_instance: str, key: "SecretKey | No
     """Read who the object in `path` is, and hold it against what the sender's command said.
 
     Raises `RefusedObjectError`: `object_unreadable` where study, series or instance cannot be read,
-    `object_not_as_announced` where SOP class or instance are not those of the command (PS3.4 B.2.3, A9xx).
+    `object_not_as_announced` where SOP class or instance are not those of the command (PS3.4 B.2.3, A9xx),
+    `object_cut_off` where bytes are missing at its end.
     """
     try:
         raw = read_header(path, _WANTED).values
@@ -62,11 +77,42 @@ def identify(path: Path, sop_class: str, sop_instance: str, key: "SecretKey | No
         raise RefusedObjectError("object_unreadable")
     if (uids.get(SOP_CLASS), uids.get(SOP_INSTANCE)) != (sop_class, sop_instance):
         raise RefusedObjectError("object_not_as_announced")
+    _check_whole(path)
     return Identity(
         opaque(key, "study", uids[STUDY]),
         opaque(key, "series", uids[SERIES]),
         opaque(key, "instance", sop_instance),
     )
+
+
+def _check_whole(path: Path) -> None:
+    """Step over a file of this receiver's up to its end. Raises `CutOffObjectError`."""
+    with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = META_START + struct.unpack_from("<L", content, META_START + 8)[0] + 12
+        syntax = UID(_syntax(content[META_START:start]))
+        try:
+            if syntax.is_deflated:
+                unpacked = _unpacked(content[start:])
+                extent.check_whole(unpacked, 0, explicit=True)
+            else:
+                explicit, little = not syntax.is_implicit_VR, syntax.is_little_endian
+                extent.check_whole(cast(bytes, content), start, explicit=explicit, little=little)
+        except (extent.CutOffError, zlib.error):
+            raise CutOffObjectError from None
+
+
+def _syntax(meta: bytes) -> str:
+    place = meta.index(struct.pack("<HH2s", 2, 0x10, b"UI"))
+    (length,) = struct.unpack_from("<H", meta, place + 6)
+    return meta[place + 8 : place + 8 + length].decode("ascii").rstrip("\0")
+
+
+def _unpacked(content: bytes) -> bytes:
+    packer = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    unpacked = packer.decompress(content)
+    if not packer.eof:
+        raise extent.CutOffError
+    return unpacked
 
 
 def file_head(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:

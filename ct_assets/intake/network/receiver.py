@@ -20,7 +20,13 @@ from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from ct_assets import progress
 from ct_assets.errors import UsageError
 from ct_assets.intake.network import transport
-from ct_assets.intake.network.objects import RefusedObjectError, file_head, identify, opaque
+from ct_assets.intake.network.objects import (
+    CutOffObjectError,
+    RefusedObjectError,
+    file_head,
+    identify,
+    opaque,
+)
 from ct_assets.intake.network.settling import Settler
 from ct_assets.intake.network.spool import Arriving, NotStoredError, Spool
 from ct_assets.layout import Layout
@@ -31,11 +37,17 @@ if TYPE_CHECKING:
 
     from ct_assets.identity.key import SecretKey
 
-VERIFICATION = "1.2.840.10008.1.1"
-"""The SOP class behind C-ECHO (PS3.4 A.4)."""
 SUCCESS = 0x0000
-STATUS = {"object_not_stored": 0xA700, "object_not_as_announced": 0xA900, "object_unreadable": 0xC000}
-"""Status codes of C-STORE (PS3.4 table B.2-1) by reason code."""
+STATUS = {
+    "object_not_stored": 0xA700,
+    "object_not_as_announced": 0xA900,
+    "object_unreadable": 0xC000,
+    "object_cut_off": 0xC000,
+    "object_uid_invalid": 0x0117,
+    "object_class_not_supported": 0x0122,
+    "object_context_not_accepted": 0x0122,
+}
+"""Status codes of C-STORE (PS3.4 table B.2-1, PS3.7 9.1.1.1.9) by reason code."""
 
 SECONDS_BETWEEN_LOOKS = 0.5
 ACSE_SECONDS = 30
@@ -88,6 +100,7 @@ class Receiver:
                     (evt.EVT_REJECTED, self._rejected),
                 ],
                 begin=self._begin,
+                refused=self._count_refused,
                 ended=self._ended,
             )
         except OSError as error:
@@ -141,7 +154,7 @@ class Receiver:
         entity.network_timeout = self.settings.silence_seconds
         entity.dimse_timeout = self.settings.silence_seconds
         entity.acse_timeout = ACSE_SECONDS
-        entity.add_supported_context(VERIFICATION)
+        entity.add_supported_context(transport.VERIFICATION)
         for context in AllStoragePresentationContexts:
             entity.add_supported_context(str(context.abstract_syntax), AllTransferSyntaxes)
         return entity
@@ -173,6 +186,9 @@ class Receiver:
             digest = arrived.flush_to_disk()
             identity = identify(arrived.path, sop_class, sop_instance, self.key)
             is_new = self.spool.keep(name, identity, digest, arrived.path)
+        except CutOffObjectError as error:
+            self.spool.refuse(name, opaque(self.key, "instance", sop_instance))
+            return self._refuse(name, arrived, error.code)
         except RefusedObjectError as error:
             return self._refuse(name, arrived, error.code)
         except (NotStoredError, OSError):
@@ -184,6 +200,9 @@ class Receiver:
     def _refuse(self, name: str, arrived: Any, code: str) -> int:
         if isinstance(arrived, Arriving):
             arrived.discard()
+        return self._count_refused(name, code)
+
+    def _count_refused(self, name: str, code: str) -> int:
         self._count(name, code)
         return STATUS[code]
 
