@@ -106,7 +106,10 @@ def _principal_series(
             told = facts[series.series_id]
             several.append(
                 principal_series.Candidate(
-                    series, series_facts.is_original(told["image_type"]), told["convolution_kernel"]
+                    series,
+                    series_facts.is_original(told["image_type"]),
+                    told["convolution_kernel"],
+                    principal_series.unfit(series, settings),
                 )
             )
     return {
@@ -169,8 +172,8 @@ def _patient(
         "principal_series_instance_uid": chosen.series_instance_uid if chosen else None,
         "principal_why": choice.why,
         "is_principal_a_tie": choice.is_tie,
-        "principal_decision": chosen.decision if chosen else None,
-        "principal_reasons": list(chosen.reasons) if chosen else [],
+        "principal_decision": choice.decision,
+        "principal_reasons": choice.reasons,
         "principal_slices": geometry.slices if geometry else None,
         "principal_slice_spacing_mm": geometry.spacing_mm if geometry else None,
         "principal_slice_thickness_mm": told.get("slice_thickness_mm"),

@@ -103,8 +103,8 @@ def _principal(choice: Choice, series_rows: dict[str, Row]) -> Row:
         "why": choice.why,
         "why_in_words": PRINCIPAL_RULES[choice.why],
         "is_tie": choice.is_tie,
-        "decision": chosen.decision if chosen else None,
-        "reasons": list(chosen.reasons) if chosen else [],
+        "decision": choice.decision,
+        "reasons": choice.reasons,
         "runners_up": [
             {
                 "series_id": one.series_id,

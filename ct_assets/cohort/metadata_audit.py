@@ -65,5 +65,5 @@ def _previous(table_path: Path) -> tuple[pl.DataFrame | None, int]:
     try:
         # A table of an older version of this code lacks columns and is read anew.
         return tables.read_table(table_path, MetadataAudit), table_path.stat().st_mtime_ns
-    except (OSError, pl.exceptions.PolarsError):
+    except (OSError, UsageError, pl.exceptions.PolarsError):
         return None, 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from ct_assets.dicom.series import Series
 from ct_assets.dicom.uids import Kind
-from ct_assets.settings.audit import PrincipalSettings
+from ct_assets.settings.audit import AuditSettings, PrincipalSettings
 
 NO_CT = "no_ct_series"
 NO_CANDIDATE = "no_ct_series_meets_the_requirements"
@@ -26,6 +26,8 @@ class Candidate:
     series: Series
     is_original: bool
     kernel: str | None
+    unfit: tuple[str, ...] = ()
+    """Codes that keep it from standing for its patient although it converts; as a refusal it comes last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,18 @@ class Choice:
     is_tie: bool
     """Only the arbitrary last rule told the winner from the next one."""
     runners_up: tuple[RunnerUp, ...]
+    unfit: tuple[str, ...] = ()
+    """Codes of `Candidate.unfit` of the series."""
+
+    @property
+    def decision(self) -> str | None:
+        """What becomes of the patient's image: `refuse` where the series converts and may not stand for it."""
+        return None if self.series is None else "refuse" if self.unfit else self.series.decision
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why, as codes."""
+        return [] if self.series is None else list(dict.fromkeys((*self.series.reasons, *self.unfit)))
 
 
 def choose(candidates: Sequence[Candidate], settings: PrincipalSettings) -> Choice:
@@ -63,7 +77,17 @@ def choose(candidates: Sequence[Candidate], settings: PrincipalSettings) -> Choi
     winner = ranked[0]
     behind = [RunnerUp(one.series.series_id, _first_difference(winner, one, settings)) for one in ranked[1:]]
     why = behind[0].why if behind else ONLY_CANDIDATE
-    return Choice(winner.series, why, why == "smaller_identifier", (*behind, *out))
+    return Choice(winner.series, why, why == "smaller_identifier", (*behind, *out), winner.unfit)
+
+
+def unfit(series: Series, settings: AuditSettings) -> tuple[str, ...]:
+    """Return the warnings of a series that, by the settings, keep it from standing for its patient."""
+    keeping_out = set()
+    if settings.oblique == "refuse":
+        keeping_out.add("oblique_orientation")
+    if settings.unproven_unit == "refuse":
+        keeping_out |= {"rescale_type_not_hu", "unit_not_proven"}
+    return tuple(code for code in series.warnings if code in keeping_out)
 
 
 def _unmet(one: Candidate, settings: PrincipalSettings) -> str | None:
@@ -95,7 +119,7 @@ def _criteria(one: Candidate, settings: PrincipalSettings) -> list[tuple[str, An
         "coverage": "more_coverage",
     }
     return [
-        ("geometry_not_refused", one.series.decision == "refuse"),
+        ("geometry_not_refused", one.series.decision == "refuse" or bool(one.unfit)),
         *((names[preference], values[preference]) for preference in settings.preferences),
         ("more_slices", -geometry.slices),
         ("smaller_identifier", one.series.series_id),

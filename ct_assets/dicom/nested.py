@@ -4,6 +4,7 @@ Belongs here: reading those objects with pydicom into columns of the header inde
 beyond counting (`dicom.mask_pixels`), contours as masks (`dicom.rtstruct`).
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,8 @@ def frames(dataset: Dataset) -> dict[str, Any]:
             item = _first(group, sequence) or _first(shared, sequence)
             several[name].append(_values(item, keyword, count))
     columns: dict[str, Any] = {"frame_positions_mm": _flat(several.pop("frame_positions_mm"), agree=False)}
-    columns |= {name: _flat(values, agree=True) for name, values in several.items()}
+    for name, values in several.items():
+        columns[name] = _flat(_holes_as_null(values) if name in _WITH_HOLES else values, agree=True)
     if "SegmentSequence" in dataset:
         columns["frame_segment_numbers"] = [_frame_segment(group, shared) for group in groups]
     return columns
@@ -156,16 +158,39 @@ def structures(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+_TEXT, _COUNT = 0, -1
+"""Kinds of values: texts joined by "/", one whole number; else how many numbers."""
 _FRAME_COLUMNS: dict[str, tuple[str, str, int]] = {
     "frame_positions_mm": ("PlanePositionSequence", "ImagePositionPatient", 3),
     "frame_orientations": ("PlaneOrientationSequence", "ImageOrientationPatient", 6),
     "frame_pixel_spacings_mm": ("PixelMeasuresSequence", "PixelSpacing", 2),
-    "frame_types": ("CTImageFrameTypeSequence", "FrameType", 0),
-    "frame_acquisition_numbers": ("FrameContentSequence", "FrameAcquisitionNumber", 1),
-    "frame_temporal_position_indices": ("FrameContentSequence", "TemporalPositionIndex", 1),
+    "frame_types": ("CTImageFrameTypeSequence", "FrameType", _TEXT),
+    "frame_acquisition_numbers": ("FrameContentSequence", "FrameAcquisitionNumber", _COUNT),
+    "frame_temporal_position_indices": ("FrameContentSequence", "TemporalPositionIndex", _COUNT),
     "frame_rescale_slopes": ("PixelValueTransformationSequence", "RescaleSlope", 1),
     "frame_rescale_intercepts": ("PixelValueTransformationSequence", "RescaleIntercept", 1),
+    "frame_rescale_types": ("PixelValueTransformationSequence", "RescaleType", _TEXT),
+    "frame_kernels": ("CTReconstructionSequence", "ConvolutionKernel", _TEXT),
+    "frame_kvps_kv": ("CTXRayDetailsSequence", "KVP", 1),
+    "frame_slice_thicknesses_mm": ("PixelMeasuresSequence", "SliceThickness", 1),
+    "frame_cardiac_phases_percent": ("CardiacSynchronizationSequence", "NominalPercentageOfCardiacPhase", 1),
+    "frame_trigger_delays_ms": ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime", 1),
+    "frame_respiratory_phases_percent": (
+        "RespiratorySynchronizationSequence",
+        "NominalPercentageOfRespiratoryPhase",
+        1,
+    ),
+    "frame_stack_ids": ("FrameContentSequence", "StackID", _TEXT),
+    "frame_contrast_phases": ("ContrastBolusUsageSequence", "ContrastBolusAgentPhase", _TEXT),
+    "frame_acquisition_times": ("FrameContentSequence", "FrameAcquisitionDateTime", _TEXT),
 }
+_WITH_HOLES = frozenset(_FRAME_COLUMNS) - {
+    "frame_positions_mm",
+    "frame_orientations",
+    "frame_pixel_spacings_mm",
+    "frame_types",
+}
+"""Columns in which a frame may lack the value; a place is told of every frame or of none."""
 
 _SHARED_ACQUISITION: dict[str, tuple[str, str]] = {
     "slice_thickness_mm": ("PixelMeasuresSequence", "SliceThickness"),
@@ -222,16 +247,16 @@ def _first(dataset: Item | None, keyword: str) -> Any:
 
 
 def _values(item: Item | None, keyword: str, count: int) -> tuple[Any, ...] | None:
-    """Return `count` numbers, or with a count of 0 the texts joined; None where they are not there."""
+    """Return the values of a kind (`_FRAME_COLUMNS`), a tuple; None where they are not there."""
     value = None if item is None else item.get(keyword)
     if value is None:
         return None
-    if count == 0:
+    if count == _TEXT:
         return (_text(value),)
-    if count == 1 and keyword in ("FrameAcquisitionNumber", "TemporalPositionIndex"):
+    if count == _COUNT:
         return (_integer(value),)
     values = _floats(value)
-    return tuple(values) if len(values) == count else None
+    return tuple(values) if len(values) == count and all(map(math.isfinite, values)) else None
 
 
 def _flat(values: list[tuple[Any, ...] | None], *, agree: bool) -> list[Any] | None:
@@ -242,6 +267,13 @@ def _flat(values: list[tuple[Any, ...] | None], *, agree: bool) -> list[Any] | N
     if agree and len(set(present)) == 1:
         return list(present[0])
     return [number for value in present for number in value]
+
+
+def _holes_as_null(values: list[tuple[Any, ...] | None]) -> list[tuple[Any, ...] | None]:
+    """Return one value a frame, null where a frame has none; as given where no frame has one."""
+    if all(value is None for value in values):
+        return values
+    return [(None,) if value is None else value for value in values]
 
 
 def _contour_points(item: Dataset) -> Floats | None:

@@ -29,7 +29,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from ct_assets.dicom import jpeg_extended
+from ct_assets.dicom import codestream, jpeg_extended
+from ct_assets.dicom.codestream import Precision
 
 Stored = npt.NDArray[np.signedinteger | np.unsignedinteger]
 
@@ -117,6 +118,7 @@ class FrameReader:
     def __init__(self) -> None:
         self._path: Path | None = None
         self._dataset: Dataset | None = None
+        self._precisions: list[Precision | None] = []
 
     def read(self, path: Path, form: PixelFormat, frame: int | None = None) -> tuple[Stored, bool]:
         """Return the stored values of one image, (rows, columns), and whether unused bits held anything.
@@ -128,6 +130,8 @@ class FrameReader:
         stored = _native_at_end(path, form, frame or 0)
         if stored is None:
             stored = decode_frames(self._open(path, form), form, frame or 0)
+            if form.transfer_syntax_uid not in NATIVE and (stated := self._precisions[frame or 0]):
+                _check_precision(stored, form, stated)
         return clear_unused_bits(stored, form)
 
     def _open(self, path: Path, form: PixelFormat) -> Dataset:
@@ -135,7 +139,8 @@ class FrameReader:
             self._dataset, self._path = _dataset(path), path
             if form.transfer_syntax_uid not in NATIVE:
                 _decoder(form)
-                _check_encapsulated(self._dataset, form)
+                contents = _check_encapsulated(self._dataset, form)
+                self._precisions = [codestream.precision(content) for content in contents]
         return self._dataset
 
 
@@ -275,8 +280,28 @@ def _is_short(dataset: Dataset, form: PixelFormat) -> bool:
     return form.transfer_syntax_uid in NATIVE and len(dataset.PixelData) < (bits + 7) // 8
 
 
-def _check_encapsulated(dataset: Dataset, form: PixelFormat) -> None:
-    """Refuse cut-off compressed images, which some decoders fill up without a word."""
+def _check_precision(stored: Stored, form: PixelFormat, stated: Precision) -> None:
+    """Refuse values whose sign depends on whether codestream or header holds (PS3.5 A.4.4).
+
+    Where both have one sign, the decoder's values are right whatever the bits. Where the signs differ and the bits
+    agree, or no value reaches the codestream's highest bit, both readings give the same values. JPEG and JPEG-LS
+    know no sign: decoders extend the codestream's highest bit or not, as they like.
+    """
+    if stated.is_signed == form.is_signed or (stated.is_signed is None and not form.is_signed):
+        return
+    if form.is_signed and stated.bits >= form.bits_stored:
+        return
+    if not np.any((stored.view(f"u{stored.dtype.itemsize}") >> (stated.bits - 1)) & 1):
+        return
+    raise PixelError(
+        "codestream_contradicts_header",
+        f"the codestream has {stated.bits} bits, signed: {stated.is_signed}; BitsStored (0028,0101) is "
+        f"{form.bits_stored}, PixelRepresentation (0028,0103) {int(form.is_signed)}",
+    )
+
+
+def _check_encapsulated(dataset: Dataset, form: PixelFormat) -> list[bytes]:
+    """Return the compressed frames; refuse cut-off ones, which some decoders fill up silently."""
     table: dict[str, Any] = {}
     if "ExtendedOffsetTable" in dataset:
         table["extended_offsets"] = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
@@ -287,7 +312,8 @@ def _check_encapsulated(dataset: Dataset, form: PixelFormat) -> None:
     if len(frames) < form.frames:
         raise PixelError("truncated_pixel_data", f"{len(frames)} of {form.frames} frames are there")
     if form.transfer_syntax_uid == RLELossless:
-        return
+        return frames
     for content in frames:
         if END_OF_IMAGE not in content[-LONGEST_FRAME_PADDING:]:
             raise PixelError("truncated_pixel_data", "a compressed frame ends before its last marker")
+    return frames

@@ -13,11 +13,18 @@ from typing import Any, Literal
 
 import polars as pl
 
+from ct_assets.dicom import concatenations, splitting, units
 from ct_assets.dicom import slices as slices_of_index
-from ct_assets.dicom import splitting
 from ct_assets.dicom.geometry import Gap, Measured, SeriesGeometry, Vector3
 from ct_assets.dicom.splitting import Part, Slice
-from ct_assets.dicom.uids import CT_IMAGES, RT_STRUCTURE_SET, SEGMENTATIONS, Kind, is_uid
+from ct_assets.dicom.uids import (
+    CT_IMAGES,
+    MULTI_FRAME_CT_IMAGES,
+    RT_STRUCTURE_SET,
+    SEGMENTATIONS,
+    Kind,
+    is_uid,
+)
 from ct_assets.files import digest_of
 from ct_assets.settings.audit import AuditSettings
 
@@ -49,7 +56,8 @@ NEEDED_COLUMNS = (
     "photometric_interpretation",
     "has_pixel_data",
     "lossy_image_compression",
-    "rescale_type",
+    "multienergy_ct_acquisition",
+    *concatenations.COLUMNS,
     "spacing_between_slices_mm",
     "gantry_detector_tilt_deg",
 )
@@ -279,8 +287,10 @@ def _volume(
             continue
         if _may_be_corrected(fault, settings):
             corrections.append(fault)
-        elif fault != "oblique_orientation" or settings.oblique == "refuse":
+        elif fault != "oblique_orientation":  # a warning: the grid is regular all the same
             faults.append(fault)
+    if units.is_unit_missing(*_units(slices)):
+        faults.append("unit_not_stated")
     frames_of_reference = _distinct(rows, "frame_of_reference_uid")
     if len(frames_of_reference) > 1 and settings.several_frames_of_reference == "refuse":
         faults.append("several_frames_of_reference")
@@ -306,6 +316,13 @@ def _volume(
         frame_of_reference_uids=frames_of_reference,
         split_by=part.split_by,
     )
+
+
+def _units(slices: list[Slice]) -> tuple[list[str | None], list[tuple[str, ...]]]:
+    """Return RescaleType and ImageType of each slice."""
+    return [one.attributes["rescale_type"] for one in slices], [
+        one.attributes["image_type"] for one in slices
+    ]
 
 
 def _may_be_corrected(fault: str, settings: AuditSettings) -> bool:
@@ -347,6 +364,13 @@ def _unfit_images(rows: list[Row]) -> list[str]:
         found.append("not_monochrome")
     if any(row["has_pixel_data"] is False for row in rows):
         found.append("no_pixel_data")
+    if any(
+        (row["number_of_frames"] or 1) > 1 and row["sop_class_uid"] not in MULTI_FRAME_CT_IMAGES
+        for row in rows
+    ):
+        found.append("multi_frame_ct_image")
+    if not concatenations.are_whole(rows):
+        found.append("concatenation_incomplete")
     for problem in ("truncated_pixel_data", "pixel_data_length_mismatch", "unreadable_sequences"):
         if any(problem in row["problems"] for row in rows):
             found.append(problem)
@@ -361,6 +385,8 @@ def _warnings(
         "frame_of_reference_uid": "several_frames_of_reference",
         "acquisition_number": "several_acquisitions",
         "convolution_kernel": "several_kernels",
+        "kvp": "several_kvps",
+        "contrast_bolus_agent": "several_contrast_agents",
         "image_type": "several_image_types",
         "rescale": "several_rescales",
         "reconstruction_diameter": "several_reconstruction_diameters",
@@ -381,10 +407,11 @@ def _warnings(
         found.append("no_frame_of_reference")
     if any(row["lossy_image_compression"] == "01" for row in rows):
         found.append("lossy_compression")
-    if any((row["rescale_type"] or "HU") != "HU" for row in rows):
-        found.append("rescale_type_not_hu")
+    found += units.warnings_of(*_units(slices), [row["multienergy_ct_acquisition"] for row in rows])
+    if "oblique_orientation" in measured.faults:
+        found.append("oblique_orientation")
     if geometry := measured.geometry:
-        if geometry.max_corner_error_mm > ROUNDED_MM and not measured.faults:
+        if geometry.max_corner_error_mm > ROUNDED_MM and not set(measured.faults) - {"oblique_orientation"}:
             found.append("positions_rounded")
         thickness = _usual(rows, "slice_thickness_mm")
         if thickness and geometry.spacing_mm > thickness + THICKNESS_TOLERANCE_MM:

@@ -10,6 +10,21 @@ from ct_assets.dicom.uids import MULTI_FRAME_CT_IMAGES
 
 Row = dict[str, Any]
 
+FRAME_ATTRIBUTES = {
+    "convolution_kernel": "frame_kernels",
+    "kvp": "frame_kvps_kv",
+    "slice_thickness": "frame_slice_thicknesses_mm",
+    "cardiac_phase": "frame_cardiac_phases_percent",
+    "trigger_time": "frame_trigger_delays_ms",
+    "respiratory_phase": "frame_respiratory_phases_percent",
+    "stack": "frame_stack_ids",
+    "contrast_bolus_agent": "frame_contrast_phases",
+    "acquisition_time": "frame_acquisition_times",
+    "acquisition_number": "frame_acquisition_numbers",
+    "temporal_position": "frame_temporal_position_indices",
+}
+"""Attributes of a slice that a frame may have of its own, and the columns that tell them."""
+
 COLUMNS = (
     "path",
     "sop_instance_uid",
@@ -33,6 +48,8 @@ COLUMNS = (
     "acquisition_time_s",
     "rescale_slope",
     "rescale_intercept",
+    "rescale_type",
+    "frame_rescale_types",
     "reconstruction_diameter_mm",
     "slice_thickness_mm",
     "transfer_syntax_uid",
@@ -40,10 +57,13 @@ COLUMNS = (
     "frame_orientations",
     "frame_pixel_spacings_mm",
     "frame_types",
-    "frame_acquisition_numbers",
-    "frame_temporal_position_indices",
     "frame_rescale_slopes",
     "frame_rescale_intercepts",
+    "kvp_kv",
+    "filter_type",
+    "series_number",
+    "acquisition_date",
+    *FRAME_ATTRIBUTES.values(),
 )
 """What of the header index slices are made of."""
 
@@ -103,8 +123,7 @@ def _frames(row: Row) -> list[Slice]:
                 values["orientation"],
                 values["pixel_spacing"],
                 image_type=_one_of_frame(row["frame_types"], frame),
-                acquisition_number=_one_of_frame(row["frame_acquisition_numbers"], frame),
-                temporal_position=_one_of_frame(row["frame_temporal_position_indices"], frame),
+                **{name: _one_of_frame(row[column], frame) for name, column in FRAME_ATTRIBUTES.items()},
                 rescale=(
                     _one_of_frame(row["frame_rescale_slopes"], frame),
                     _one_of_frame(row["frame_rescale_intercepts"], frame),
@@ -151,12 +170,20 @@ def _slice(
         "contrast_bolus_agent": row["contrast_bolus_agent"],
         "frame_of_reference_uid": row["frame_of_reference_uid"],
         "acquisition_time": row["acquisition_time_s"],
+        "acquisition_date": row["acquisition_date"],
+        "kvp": row["kvp_kv"],
+        "filter_type": row["filter_type"],
+        "series_number": row["series_number"],
         "rescale": (row["rescale_slope"], row["rescale_intercept"]),
+        "rescale_type": row["rescale_type"],
         "reconstruction_diameter": row["reconstruction_diameter_mm"],
         "slice_thickness": row["slice_thickness_mm"],
         "transfer_syntax_uid": row["transfer_syntax_uid"],
     }
     attributes |= {name: value for name, value in of_frame.items() if value not in (None, (None, None))}
+    if frame is not None and row["frame_rescale_types"]:
+        # Where frames tell a unit of their own, one without it has none: no other frame's holds for it.
+        attributes["rescale_type"] = _one_of_frame(row["frame_rescale_types"], frame)
     return Slice(
         path=row["path"],
         sop_instance_uid=row["sop_instance_uid"],

@@ -35,24 +35,23 @@ SPLIT_BY = (
     "temporal_position",
     "cardiac_phase",
     "trigger_time",
+    "respiratory_phase",
     "contrast_bolus_agent",
+    "kvp",
+    "stack",
+    "slice_thickness",
+    "reconstruction_diameter",
+    "filter_type",
+    "series_number",
     "frame_of_reference_uid",
+    "acquisition_date",
     "acquisition_time",
 )
 """What may part the slices of one UID, the most telling first."""
 
-INTERLEAVING = frozenset(
-    (
-        "image_type",
-        "convolution_kernel",
-        "acquisition_number",
-        "temporal_position",
-        "cardiac_phase",
-        "trigger_time",
-    )
-)
-"""What may tell interleaved volumes apart that look even together; frames of reference never do: some
-devices write a new one for each slice, and times and agents are told slice by slice."""
+NEVER_INTERLEAVING = frozenset(("matrix", "orientation", "pixel_spacing", "frame_of_reference_uid"))
+"""What does not tell volumes apart that look even together: the first three are no even volume, and some devices
+write a new frame of reference for each slice."""
 
 _SHARED_PLACE_FAULTS = frozenset(
     ("duplicate_positions", "mixed_matrix", "mixed_orientation", "mixed_pixel_spacing", "uneven_spacing")
@@ -129,7 +128,7 @@ def _split(
         counts = Counter(one.attributes.get(attribute) for one in slices)
         if len(counts) < 2 or min(counts.values()) < settings.min_slices_of_a_part:
             continue
-        if is_even and attribute not in INTERLEAVING:
+        if is_even and attribute in NEVER_INTERLEAVING:
             continue
         pieces = _by_attribute(slices, attribute)
         rest = attributes[at + 1 :]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ct_assets.dicom import units
 from ct_assets.dicom.geometry import SeriesGeometry
 from ct_assets.dicom.pixels import FrameReader, PixelError, PixelFormat
 from ct_assets.dicom.series import Instance, Series
@@ -47,6 +48,7 @@ PIXEL_COLUMNS = (
     "pixel_padding_range_limit",
     "frame_rescale_slopes",
     "frame_rescale_intercepts",
+    "frame_rescale_types",
 )
 """Columns of the header index that the voxels follow from."""
 
@@ -154,10 +156,11 @@ def _rows(series: Series, root: Path, index: pl.DataFrame | None) -> dict[str, R
 
 
 def _slice(instance: Instance, row: Row) -> _Slice:
-    slope, intercept = row["rescale_slope"], row["rescale_intercept"]
+    slope, intercept, unit = row["rescale_slope"], row["rescale_intercept"], row["rescale_type"]
     if instance.frame is not None:
         slope = _of_frame(row["frame_rescale_slopes"], instance.frame, slope)
         intercept = _of_frame(row["frame_rescale_intercepts"], instance.frame, intercept)
+        unit = _of_frame(row["frame_rescale_types"], instance.frame, unit)
     try:
         stored = int(row["bits_stored"] or row["bits_allocated"])
         form = PixelFormat(
@@ -186,15 +189,18 @@ def _slice(instance: Instance, row: Row) -> _Slice:
         frame=instance.frame,
         form=form,
         rescale=None if slope is None or intercept is None else Rescale(float(slope), float(intercept)),
-        rescale_type=row["rescale_type"],
+        rescale_type=unit,
         padding=padding,
     )
 
 
-def _of_frame(values: list[float] | None, frame: int, otherwise: float | None) -> float | None:
+def _of_frame(values: list[Any] | None, frame: int, otherwise: Any) -> Any:
+    """Return a frame's value, None where others have one and this frame has none; `otherwise` where none has."""
     if not values:
         return otherwise
-    return values[0] if len(values) == 1 else values[frame]
+    if len(values) == 1:
+        return values[0]
+    return values[frame] if frame < len(values) else None
 
 
 def _as_stored(value: int, form: PixelFormat) -> int:
@@ -213,8 +219,7 @@ def _check_intensity(slices: list[_Slice], root: Path, settings: ConversionSetti
     own.
     """
     warnings = set()
-    types = {one.rescale_type for one in slices if one.rescale_type}
-    if types - set(settings.rescale_types):
+    if units.not_hu({one.rescale_type for one in slices}, settings.rescale_types):
         raise ConversionRefused(("rescale_type_not_hu",))
     without = [one for one in slices if one.rescale is None]
     if without:

@@ -98,14 +98,43 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ("slices_off_line", "The slices do not lie on one straight line.", EXPORT_AGAIN),
     ("missing_slices", "Gaps of whole steps: slices are missing.", EXPORT_AGAIN),
     (
+        "multi_frame_ct_image",
+        "A CT Image Storage object holds several frames, and nothing says where each lies (PS3.3 A.3).",
+        "Have it exported as Enhanced CT or as single images.",
+    ),
+    (
+        "concatenation_incomplete",
+        "Parts of a multi-frame image (a concatenation) are missing.",
+        EXPORT_AGAIN,
+    ),
+    (
+        "unit_not_stated",
+        "A map of a multi-energy CT (a material, effective atomic number, density) without RescaleType: its values "
+        "have no stated unit.",
+        "Ask the site for the unit; deliver the images in Hounsfield units.",
+    ),
+    (
+        "unit_not_proven",
+        "ImageType or MultienergyCTAcquisition speaks against plain Hounsfield units, RescaleType does not settle it "
+        "(a warning).",
+        "Ask the site what the values are.",
+    ),
+    (
+        "codestream_contradicts_header",
+        "The compressed pixels have another sign and precision than the header, and the values differ by which "
+        "holds (PS3.5 A.4.4).",
+        "Have the archive send it uncompressed.",
+    ),
+    (
         "uneven_spacing",
         "The steps between slices differ by more than the tolerance.",
         "Set audit.uneven_spacing to correct, and the slices are resampled to even steps.",
     ),
     (
         "oblique_orientation",
-        "The images lie at more than the allowed angle to the patient's axes.",
-        "Set audit.oblique to convert, or audit.oblique_tolerance_deg, where reformats are wanted.",
+        "The images lie at more than the allowed angle to the patient's axes; they are converted on their own grid, "
+        "and do not stand for their patient (a warning).",
+        "Set audit.oblique to convert, or audit.oblique_tolerance_deg, where they may be a principal series.",
     ),
     (
         "localizer_inside",
@@ -142,6 +171,12 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "Rescale slope or intercept differs between slices; each slice follows its own.",
         NOTHING,
     ),
+    ("several_kvps", "The tube voltage (KVP) differs between slices.", "Look at it: HU may jump."),
+    (
+        "several_contrast_agents",
+        "ContrastBolusAgent differs between slices of one even volume.",
+        "Look at the volume once if contrast matters to the question.",
+    ),
     ("several_reconstruction_diameters", "ReconstructionDiameter differs between slices.", NOTHING),
     (
         "several_slice_thicknesses",
@@ -155,7 +190,7 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "rescale_type_not_hu",
-        "RescaleType is another than HU.",
+        "RescaleType is another than HU: another unit refuses the series, an unspecified one (US, hu) is a warning.",
         "Ask the site for the unit if values look unlike Hounsfield units.",
     ),
     (
@@ -223,6 +258,46 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     (
         "split_by_contrast_bolus_agent",
         "One SeriesInstanceUID held several volumes, told apart by ContrastBolusAgent.",
+        "Each volume is a series of its own; nothing need be done.",
+    ),
+    (
+        "split_by_respiratory_phase",
+        "One SeriesInstanceUID held several volumes, told apart by respiratory phase.",
+        "Each volume is a series of its own; nothing need be done.",
+    ),
+    (
+        "split_by_kvp",
+        "One SeriesInstanceUID held several volumes, told apart by tube voltage (KVP).",
+        "Each volume is a series of its own; nothing need be done.",
+    ),
+    (
+        "split_by_stack",
+        "One SeriesInstanceUID held several volumes, told apart by StackID.",
+        "Each volume is a series of its own; nothing need be done.",
+    ),
+    (
+        "split_by_slice_thickness",
+        "One SeriesInstanceUID held several volumes, told apart by SliceThickness.",
+        "Each volume is a series of its own; nothing need be done.",
+    ),
+    (
+        "split_by_reconstruction_diameter",
+        "One SeriesInstanceUID held several volumes, told apart by ReconstructionDiameter.",
+        "Each volume is a series of its own; nothing need be done.",
+    ),
+    (
+        "split_by_filter_type",
+        "One SeriesInstanceUID held several volumes, told apart by FilterType.",
+        "Each volume is a series of its own; nothing need be done.",
+    ),
+    (
+        "split_by_series_number",
+        "One SeriesInstanceUID held several volumes, told apart by SeriesNumber.",
+        "Each volume is a series of its own; nothing need be done.",
+    ),
+    (
+        "split_by_acquisition_date",
+        "One SeriesInstanceUID held several volumes, told apart by AcquisitionDate.",
         "Each volume is a series of its own; nothing need be done.",
     ),
     (

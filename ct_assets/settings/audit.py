@@ -85,7 +85,7 @@ class AuditSettings(Section):
     to 0.1 mm err by 0.05 mm each, so against a grid through the rounded first and last slice they reach
     0.1 mm, and 0.13 mm where the slices are oblique; a table that really moved unevenly errs by more."""
     oblique_tolerance_deg: float = Field(default=10.0, ge=0, le=45)
-    """Angle between the image's axes and the patient's nearest axes up to which a series converts: a head
+    """Angle between the image's axes and the patient's nearest axes up to which a series is not oblique: a head
     or a body may lie askew by a few degrees, a reformat along an organ is something else."""
     max_position_mm: float = Field(default=5000.0, gt=0)
     """A coordinate beyond cannot lie on a CT table (a table travels about 2 m)."""
@@ -104,7 +104,10 @@ class AuditSettings(Section):
     missing_slices: Literal["refuse", "correct"] = "refuse"
     """A gap of whole slices: refused, or filled by interpolation (never advisable where tumours count)."""
     oblique: Literal["refuse", "convert"] = "refuse"
-    """A series beyond the oblique tolerance: refused, or converted on its oblique grid."""
+    """Whether a series beyond the oblique tolerance may stand for its patient. It is converted on its oblique grid in
+    any case, with a warning."""
+    unproven_unit: Literal["refuse", "convert"] = "refuse"
+    """Likewise for a series whose headers do not prove Hounsfield units (RescaleType US, maps of a dual-energy CT)."""
     mask_position_tolerance_mm: float = Field(default=0.1, gt=0, le=5)
     """How far a mask frame's pixel centres may lie from the CT's for the grids to count as one."""
     principal: PrincipalSettings = PrincipalSettings()

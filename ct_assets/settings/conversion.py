@@ -37,7 +37,8 @@ class ConversionSettings(Section):
     air_hu: int = Field(default=-1000, ge=-32768, le=0)
     """HU of air where padding is replaced or a correction needs values beyond the image."""
     rescale_types: tuple[str, ...] = ("HU",)
-    """Rescale Types (0028,1054) that are taken for Hounsfield units; an absent one is HU in a CT image."""
+    """Rescale Types (0028,1054) that are taken for Hounsfield units; an absent one is HU in a CT image, and an
+    unspecified one (US) is taken with a warning."""
     masks: MaskSettings = MaskSettings()
 
     @field_validator("orientation")

@@ -61,6 +61,12 @@ class MetadataAudit(dy.Schema):
     matrix_columns = dy.Int64(nullable=True, alias="columns")
     """Pixels in a row; `columns` is taken in the class."""
     number_of_frames = dy.Int64(nullable=True)
+    concatenation_uid = dy.String(nullable=True)
+    """What the parts of one multi-frame image share."""
+    in_concatenation_number = dy.Int64(nullable=True)
+    in_concatenation_total_number = dy.Int64(nullable=True)
+    concatenation_frame_offset = dy.Int64(nullable=True)
+    """Frames in the parts before this one."""
     slice_thickness_mm = dy.Float64(nullable=True)
     spacing_between_slices_mm = dy.Float64(nullable=True)
     slice_location_mm = dy.Float64(nullable=True)
@@ -80,6 +86,7 @@ class MetadataAudit(dy.Schema):
     rescale_slope = dy.Float64(nullable=True)
     rescale_intercept = dy.Float64(nullable=True)
     rescale_type = dy.String(nullable=True)
+    multienergy_ct_acquisition = dy.String(nullable=True)
     pixel_padding_value = dy.Int64(nullable=True)
     pixel_padding_range_limit = dy.Int64(nullable=True)
     has_pixel_data = dy.Bool(nullable=True)
@@ -121,8 +128,19 @@ class MetadataAudit(dy.Schema):
     """FrameType with "/", 1 a frame, or 1."""
     frame_acquisition_numbers = dy.List(dy.Int64(nullable=True), nullable=True)
     frame_temporal_position_indices = dy.List(dy.Int64(nullable=True), nullable=True)
-    frame_rescale_slopes = dy.List(dy.Float64(), nullable=True)
-    frame_rescale_intercepts = dy.List(dy.Float64(), nullable=True)
+    frame_rescale_slopes = dy.List(dy.Float64(nullable=True), nullable=True)
+    """Null for a frame without a number, as in the lists below."""
+    frame_rescale_intercepts = dy.List(dy.Float64(nullable=True), nullable=True)
+    frame_rescale_types = dy.List(dy.String(nullable=True), nullable=True)
+    frame_kernels = dy.List(dy.String(nullable=True), nullable=True)
+    frame_kvps_kv = dy.List(dy.Float64(nullable=True), nullable=True)
+    frame_slice_thicknesses_mm = dy.List(dy.Float64(nullable=True), nullable=True)
+    frame_cardiac_phases_percent = dy.List(dy.Float64(nullable=True), nullable=True)
+    frame_trigger_delays_ms = dy.List(dy.Float64(nullable=True), nullable=True)
+    frame_respiratory_phases_percent = dy.List(dy.Float64(nullable=True), nullable=True)
+    frame_stack_ids = dy.List(dy.String(nullable=True), nullable=True)
+    frame_contrast_phases = dy.List(dy.String(nullable=True), nullable=True)
+    frame_acquisition_times = dy.List(dy.String(nullable=True), nullable=True)
 
     # Mask objects: SEG and RTSTRUCT
     segmentation_type = dy.String(nullable=True)

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ct_assets.cohort.principal_series import Candidate, choose
+from ct_assets.cohort.principal_series import Candidate, choose, unfit
 from ct_assets.dicom.series import Series
 from ct_assets.dicom.uids import Kind
-from ct_assets.settings.audit import PrincipalSettings
+from ct_assets.settings.audit import AuditSettings, PrincipalSettings
 from ct_assets_tests.dicom.test_geometry import measured
 
 
@@ -52,6 +52,25 @@ def test_the_only_candidate_is_it():
 def test_what_decides_between_two(better, worse, why):
     name = better.series.series_id
     assert winner(better, worse) == winner(worse, better) == (name, why)
+
+
+@pytest.mark.parametrize(
+    ("warning", "setting"),
+    [
+        ("oblique_orientation", "oblique"),
+        ("rescale_type_not_hu", "unproven_unit"),
+        ("unit_not_proven", "unproven_unit"),
+    ],
+)
+def test_a_series_that_converts_may_be_kept_from_standing_for_its_patient(warning, setting):
+    plain, odd = candidate("b"), candidate("a")
+    series = replace(odd.series, warnings=(warning,))
+    for choice, decision in (("refuse", "refuse"), ("convert", "convert")):
+        codes = unfit(series, AuditSettings(**{setting: choice}))
+        kept = replace(odd, series=series, unfit=codes)
+        alone = choose([kept], PrincipalSettings())
+        assert (alone.decision, alone.reasons) == (decision, [warning] if codes else [])
+        assert choose([kept, plain], PrincipalSettings()).series.series_id == ("b" if codes else "a")
 
 
 def test_original_comes_before_thin():

@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage
 
 from ct_assets import reasons
@@ -162,16 +163,16 @@ class TestRefusedByName:
         slices[0] = ct_slice(1, slices[0].ImagePositionPatient, Rows=8)
         assert only_ct(grouped(tmp_path, slices)).reasons == ("mixed_matrix",)
 
-    def test_oblique_beyond_tolerance(self, tmp_path):
+    @pytest.mark.parametrize("oblique", ["refuse", "convert"])
+    def test_oblique_beyond_tolerance_is_a_warning(self, tmp_path, oblique):
         cosine, sine = np.cos(np.radians(30)), np.sin(np.radians(30))
         slices = ct_series(ImageOrientationPatient=[1, 0, 0, 0, round(cosine, 9), round(sine, 9)])
         for number, one in enumerate(slices):
             one.ImagePositionPatient = [
                 f"{value:.10g}" for value in np.array([0, -sine, cosine]) * 2.5 * number
             ]
-        assert only_ct(grouped(tmp_path / "a", slices)).reasons == ("oblique_orientation",)
-        found = only_ct(grouped(tmp_path / "b", slices, oblique="convert"))
-        assert (found.decision, found.reasons) == ("convert", ())
+        found = only_ct(grouped(tmp_path, slices, oblique=oblique))
+        assert (found.decision, found.reasons, found.warnings) == ("convert", (), ("oblique_orientation",))
 
     @pytest.mark.parametrize(
         ("tags", "reason"),
@@ -327,6 +328,44 @@ class TestOneUidAndSeveralVolumes:
         found = grouped(tmp_path, slices)
         assert [one.geometry.spacing_mm for one in found] == [pytest.approx(2.5)] * 2
 
+    @pytest.mark.parametrize(
+        ("keyword", "values", "attribute"),
+        [
+            ("KVP", ("80", "140"), "kvp"),
+            ("AcquisitionTime", ("120000", "120130"), "acquisition_time"),
+            ("AcquisitionDate", ("20200101", "20200102"), "acquisition_date"),
+            ("ContrastBolusAgent", ("", "Iodine"), "contrast_bolus_agent"),
+            ("SliceThickness", ("1.25", "5"), "slice_thickness"),
+            ("ReconstructionDiameter", ("350", "500"), "reconstruction_diameter"),
+            ("FilterType", ("BODY", "HEAD"), "filter_type"),
+            ("SeriesNumber", (1, 2), "series_number"),
+        ],
+    )
+    def test_whatever_alone_tells_two_interleaved_volumes_apart_parts_them(
+        self, tmp_path, keyword, values, attribute
+    ):
+        slices = ct_series(24, step_mm=1.25)
+        for number, one in enumerate(slices):
+            setattr(one, keyword, values[number % 2])
+        found = grouped(tmp_path, slices)
+        assert [one.geometry.spacing_mm for one in found] == [pytest.approx(2.5)] * 2
+        assert [one.split_by for one in found] == [(attribute,)] * 2
+
+    @pytest.mark.parametrize("keyword", ["KVP", "AcquisitionTime", "ContrastBolusAgent"])
+    def test_what_changes_on_the_way_does_not_part_a_volume(self, tmp_path, keyword):
+        slices = ct_series(24)
+        for number, one in enumerate(slices):
+            setattr(one, keyword, "80" if number < 12 else "90")
+        found = only_ct(grouped(tmp_path, slices))
+        told = {"KVP": ("several_kvps",), "ContrastBolusAgent": ("several_contrast_agents",)}
+        assert (len(found.instances), found.warnings) == (24, told.get(keyword, ()))
+
+    def test_what_differs_in_every_slice_does_not_part_a_volume(self, tmp_path):
+        slices = ct_series(24)
+        for number, one in enumerate(slices):
+            one.AcquisitionTime, one.XRayTubeCurrent = f"1200{10 + number}", str(100 + number % 2)
+        assert len(only_ct(grouped(tmp_path, slices)).instances) == 24
+
     def test_a_gap_between_two_acquisitions_parts_them(self, tmp_path):
         slices = ct_series(24)
         for number, one in enumerate(slices):
@@ -468,6 +507,73 @@ class TestEnhancedCt:
         found = grouped(tmp_path, [enhanced_ct(phases=2)])
         assert [one.split_by for one in found] == [("temporal_position",)] * 2
         assert [len(one.instances) for one in found] == [6, 6]
+
+    @pytest.mark.parametrize(
+        ("sequence", "keyword", "values", "attribute"),
+        [
+            ("CTReconstructionSequence", "ConvolutionKernel", ("B30", "B70"), "convolution_kernel"),
+            ("CTXRayDetailsSequence", "KVP", (80, 140), "kvp"),
+            (
+                "CardiacSynchronizationSequence",
+                "NominalPercentageOfCardiacPhase",
+                (30.0, 75.0),
+                "cardiac_phase",
+            ),
+            (
+                "CardiacSynchronizationSequence",
+                "NominalCardiacTriggerDelayTime",
+                (100.0, 300.0),
+                "trigger_time",
+            ),
+            (
+                "RespiratorySynchronizationSequence",
+                "NominalPercentageOfRespiratoryPhase",
+                (0.0, 50.0),
+                "respiratory_phase",
+            ),
+            ("FrameContentSequence", "StackID", ("1", "2"), "stack"),
+            (
+                "FrameContentSequence",
+                "FrameAcquisitionDateTime",
+                ("20200101120000", "20200101120130"),
+                "acquisition_time",
+            ),
+            ("FrameContentSequence", "FrameAcquisitionNumber", (1, 2), "acquisition_number"),
+            (
+                "ContrastBolusUsageSequence",
+                "ContrastBolusAgentPhase",
+                ("ARTERIAL", "VENOUS"),
+                "contrast_bolus_agent",
+            ),
+            ("PixelMeasuresSequence", "SliceThickness", (1, 5), "slice_thickness"),
+        ],
+    )
+    def test_volumes_of_one_object_half_a_step_apart_are_parted(
+        self, tmp_path, sequence, keyword, values, attribute
+    ):
+        one = enhanced_ct(frames=16, step_mm=1.25)
+        shared = one.SharedFunctionalGroupsSequence[0]
+        for number, groups in enumerate(one.PerFrameFunctionalGroupsSequence):
+            item = copy.deepcopy((groups.get(sequence) or shared.get(sequence) or [Dataset()])[0])
+            setattr(item, keyword, values[number % 2])
+            setattr(groups, sequence, [item])
+        if sequence in shared:
+            delattr(shared, sequence)
+        found = grouped(tmp_path, [one])
+        assert [one.split_by for one in found] == [(attribute,)] * 2
+        assert [one.geometry.spacing_mm for one in found] == [pytest.approx(2.5)] * 2
+
+    def test_a_concatenation_with_a_part_missing_is_refused(self, tmp_path):
+        one = enhanced_ct()
+        one.ConcatenationUID, one.InConcatenationNumber, one.InConcatenationTotalNumber = "1.2.3", 1, 2
+        assert only_ct(grouped(tmp_path, [one])).reasons == ("concatenation_incomplete",)
+
+    @pytest.mark.parametrize("numbers", [(8,), (2,) * 12, (1,) * 11 + (3,)])
+    def test_frames_in_the_ordinary_class_are_refused_by_their_name(self, tmp_path, numbers):
+        slices = ct_series(len(numbers))
+        for one, frames in zip(slices, numbers, strict=True):
+            one.NumberOfFrames, one.PixelData = frames, one.PixelData * frames
+        assert "multi_frame_ct_image" in only_ct(grouped(tmp_path, slices)).reasons
 
 
 def test_every_code_that_grouping_can_tell_is_registered():

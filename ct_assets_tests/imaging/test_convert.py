@@ -125,9 +125,15 @@ class TestHounsfieldUnits:
         assert converted.volume.array[:, 0, :2].ravel().tolist() == [-1000] * 12
 
     def test_another_rescale_type_is_refused_unless_allowed(self, tmp_path):
-        folder = ct_series(RescaleType="US").save(tmp_path)
+        folder = ct_series(RescaleType="HU_MOD").save(tmp_path)
         assert refusal(folder) == ("rescale_type_not_hu",)
-        load(folder, conversion=ConversionSettings(rescale_types=("HU", "US")))
+        load(folder, conversion=ConversionSettings(rescale_types=("HU", "HU_MOD")))
+
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize("unit", ["US", "hu", "Hu"])
+    def test_an_unspecified_unit_is_a_warning(self, tmp_path, unit):
+        converted = load(ct_series(RescaleType=unit).save(tmp_path))
+        assert "rescale_type_not_hu" in converted.warnings
 
     def test_values_without_a_rescale_have_no_unit(self, tmp_path):
         series = ct_series()
