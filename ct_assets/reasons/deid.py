@@ -33,6 +33,23 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "Have it exported again, uncompressed if need be.",
     ),
     (
+        "pixel_stream_damaged",
+        "The pixel data are not built as their transfer syntax and header say, so the image cannot be told from "
+        "other bytes in them.",
+        "Have it exported again, uncompressed if need be.",
+    ),
+    (
+        "pixel_stream_unparsed",
+        "The pixel data are in a transfer syntax whose codestream is not parsed (video, JPEG XL and the like), "
+        "so other bytes may stand beside the image.",
+        "Have it exported in another transfer syntax, uncompressed if need be.",
+    ),
+    (
+        "unused_bits",
+        "Pixel words hold something in bits above or below the stored ones, where no display shows it.",
+        "Have BitsStored corrected at the source where it is wrong, or have the image exported without it.",
+    ),
+    (
         "released_by_review",
         "Held at first; a person looked at it and released it.",
         "Who, when and why stands in quarantine_review.jsonl beside the audit.",

@@ -4,7 +4,8 @@ Belongs here: the outcome of the second pass as a value, and its audit line. Doe
 (`second_pass`), the tables of the batch (`records`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import orjson
 
@@ -23,6 +24,10 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     pixels_before: str | None = None
     pixels_after: str | None = None
+    removed_from_pixels: Mapping[str, str] = field(default_factory=dict)
+    """Size of what was no picture, by kind."""
+    decoded_digest: str | None = None
+    """Keyed digest of what the frames that lost bytes decode to, the same before and after."""
     released_blake3: str | None = None
     """BLAKE3 of the released file's bytes: what `verify` holds the store against."""
 
@@ -46,6 +51,8 @@ def audit_line(outcome: Outcome, fates: bytes) -> bytes:
             "warnings": list(outcome.warnings),
             "pixel_digest_before": outcome.pixels_before,
             "pixel_digest_after": outcome.pixels_after,
+            "removed_from_pixels": dict(outcome.removed_from_pixels),
+            "decoded_pixel_digest": outcome.decoded_digest,
             "released_blake3": outcome.released_blake3,
             "table": f"PS3.15 {table.load().edition}",
         }

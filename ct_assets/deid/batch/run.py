@@ -40,6 +40,7 @@ PRELOAD = (
     "ct_assets.deid.pixels.burned_in",
     "ct_assets.deid.pixels.glyphs",
     "ct_assets.deid.pixels.redact",
+    "ct_assets.deid.pixels.streams",
 )
 """What every worker needs: imported once, by the fork server."""
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
@@ -29,6 +30,9 @@ from ct_assets.identity.pseudonyms import normalise_patient_id
 from ct_assets.identity.uids import new_uid
 from ct_assets.layout import DeidPaths
 from ct_assets.settings.deid import DeidProfile
+
+if TYPE_CHECKING:
+    from ct_assets.deid.pixels.streams import Stripped
 
 INSTANCES_A_TASK = 8
 RESTRICTED_FILE_MODE = 0o600
@@ -172,7 +176,8 @@ def _release(worker: _Worker, content: bytes, outcome: Outcome, spent: Spent) ->
     planned = outcome.planned
     source = dicomfile.read(content)
     outcome.pixels_before = _pixel_digest(source, worker.key)
-    is_redacted = _judge(worker, source, outcome, spent)
+    stripped, unclean = _strip(source)
+    is_redacted = _judge(worker, source, outcome, spent, unclean)
     if planned.disposition != RELEASED:
         return b""
     if is_redacted:
@@ -186,10 +191,16 @@ def _release(worker: _Worker, content: bytes, outcome: Outcome, spent: Spent) ->
         may_show_a_face="recognizable_face" in outcome.warnings,
         mark=new_uid(worker.key, planned.facts.sop_instance) if worker.profile.retain_uids else "",
     )
-    done = worker.engine.deidentify(source, planned.facts.sop_class, person, stated)
+    outcome.removed_from_pixels = stripped.removed
+    done = worker.engine.deidentify(
+        source, planned.facts.sop_class, person, stated, pixel_action=stripped.action
+    )
     spent.page.merge(PageFacts({planned.patient: _cell(worker, source, planned)}))
     spent.page.faces += "recognizable_face" in outcome.warnings
-    outcome.pixels_after = _pixel_digest(source, worker.key) if is_redacted else outcome.pixels_before
+    is_changed = is_redacted or bool(stripped.removed)
+    outcome.pixels_after = _pixel_digest(source, worker.key) if is_changed else outcome.pixels_before
+    if stripped.decoded_digest:
+        outcome.decoded_digest = worker.key.digest("decoded pixels", stripped.decoded_digest).hex()
     outcome.path = f"{planned.patient}/{planned.study}/{planned.series}/{planned.instance}.dcm"
     chunks = dicomfile.file_bytes(
         done.chunks, planned.facts.sop_class, planned.instance, source.transfer_syntax
@@ -232,18 +243,35 @@ def _cell(worker: _Worker, source: dicomfile.Source, planned: Planned) -> Cell:
     return cell
 
 
-def _judge(worker: _Worker, source: dicomfile.Source, outcome: Outcome, spent: Spent) -> bool:
-    """Take the verdict over the pixels; return whether regions were blanked."""
+def _strip(source: dicomfile.Source) -> tuple["Stripped", tuple[str, ...]]:
+    """Take out of the pixel data what is no picture; return what went, or why that cannot be done."""
+    from ct_assets.deid.pixels import streams
+
+    try:
+        is_little = source.is_little_endian
+        return streams.strip(source.dataset, source.transfer_syntax, is_little_endian=is_little), ()
+    except streams.UncleanablePixelsError as error:
+        return streams.Stripped(), (error.code,)
+
+
+def _judge(
+    worker: _Worker, source: dicomfile.Source, outcome: Outcome, spent: Spent, unclean: tuple[str, ...]
+) -> bool:
+    """Take the verdict over the pixels, for which `unclean` counts too; return whether regions were blanked."""
     from ct_assets.deid.pixels import burned_in, redact
 
     wall, cpu = time.perf_counter(), time.process_time()
-    verdict = burned_in.judge(source.dataset, worker.profile.burned_in)
+    if "unused_bits" in unclean or not unclean:
+        verdict = burned_in.judge(source.dataset, worker.profile.burned_in)
+    else:  # what is not built as it should be is not handed to a decoder, which may end its process
+        verdict = burned_in.BurnedInVerdict("unreadable")
     outcome.verdict, outcome.warnings = verdict.verdict, verdict.warnings
-    is_held = not outcome.planned.set_aside.issuperset(verdict.reasons)
+    reasons = (*verdict.reasons, *unclean)
+    is_held = not outcome.planned.set_aside.issuperset(reasons)
     if outcome.planned.set_aside and not is_held:
         outcome.warnings = (*outcome.warnings, review.RELEASED_CODE)
     if is_held:
-        outcome.planned.disposition, outcome.planned.reasons = QUARANTINED, verdict.reasons
+        outcome.planned.disposition, outcome.planned.reasons = QUARANTINED, reasons
     elif verdict.regions:
         redact.apply(source.dataset, verdict.regions)
     spent.wall_s += time.perf_counter() - wall

@@ -75,11 +75,17 @@ class Engine:
         """Keyword and text of what stayed readable, for a person to look through once."""
 
     def deidentify(
-        self, source: Source, sop_class: str, person: Person, stated: Mapping[int, bytes]
+        self,
+        source: Source,
+        sop_class: str,
+        person: Person,
+        stated: Mapping[int, bytes],
+        *,
+        pixel_action: str = KEPT,
     ) -> Deidentified:
         """Return the data set of `source` under the rules, with the encoded elements `stated` put in.
 
-        The source is left as it is.
+        The source is left as it is; `pixel_action` is what its pixel data underwent before.
         """
         types = table.load().types_of(sop_class)
         root = source.dataset
@@ -99,7 +105,7 @@ class Engine:
             value = element.value if isinstance(element, RawDataElement) else None
             if tag in dicomfile.PIXEL_TAGS and isinstance(element, RawDataElement):
                 chunks[tag] = dicomfile.raw_element(tag, element, source)
-                fates.append(_fate_json(keyword_of(tag), "pixels", KEPT))
+                fates.append(_fate_json(keyword_of(tag), "pixels", pixel_action))
                 continue
             memo_key = None
             if value is None or len(value) <= MEMO_VALUE_BYTES:

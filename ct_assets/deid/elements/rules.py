@@ -186,6 +186,9 @@ class Rules:
             return Rule(Do.REMOVE, "E.1-1 X (whole repeating group)")
         if _is_of_signature_or_encryption(tag):
             return Rule(Do.REMOVE, "signature or encryption")
+        if table.is_pixel_data(tag):
+            is_table = tag in (0x7FE00001, 0x7FE00002) and not path
+            return Rule(Do.KEEP, "pixels") if is_table else Rule(Do.REMOVE, "pixel data beside the image")
         if tag == PATIENT_ID:
             return Rule(Do.PATIENT_ID, "E.1-1 Z/D")
         if tag == PATIENT_NAME:

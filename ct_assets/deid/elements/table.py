@@ -110,3 +110,8 @@ def is_curve(tag: int) -> bool:
 def is_overlay(tag: int) -> bool:
     """Whether the tag is of a repeating overlay group, 60xx."""
     return 0x6000 <= tag >> 16 <= 0x60FF
+
+
+def is_pixel_data(tag: int) -> bool:
+    """Whether the tag is of a group of pixel data: 7FE0, or one of the retired variable ones, 7Fxx."""
+    return 0x7F00 <= tag >> 16 <= 0x7FFF

@@ -35,7 +35,10 @@ clean warnings pixel digest before after blake3 table PS3 elements path rule act
 without creator of kept removed elements written by de identification cleaned emptied replaced shifted pixels Type
 profile site null true false whole repeating group earlier claim inside a sequence part of data set binary unknown
 attribute unlisted UID description free text network address person s name
-signature or encryption of another VR than one"""
+signature or encryption of another VR than one
+image comments application segments without use behind end last pixel JPEG JP2 boxes component registration packet
+lengths tile part frames beyond NumberOfFrames entries offset table text entropy coded unused fields RLE header before
+first segment compressed beside bytes kB MB GB decoded"""
 """The words of an audit line that no input brings, beside attributes and reason codes."""
 
 _scanner: LeakScanner | None = None

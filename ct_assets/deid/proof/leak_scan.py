@@ -7,8 +7,9 @@ text may have, and looks at names, audits and pages too. One hit and nothing is 
 What is searched: every strong identifier of the batch (`identifiers`; names of four letters and more, numbers
 of five digits and more) in all files, and every old UID. Numbers match at digit boundaries and not inside
 UIDs or other numbers; valid times and numbers are searched for whole values only, valid dates are held
-against the patient's birth dates; in binary values names have six letters and more. Pixels are outside the
-search where their keyed digest proves that they are the source's.
+against the patient's birth dates; in binary values names have six letters and more. Samples and entropy-coded
+data are outside the search where their keyed digest proves that they are the source's; all else in pixel
+elements, found by a walk of its own (`coded_data`), is inside.
 """
 
 import re
@@ -23,6 +24,7 @@ from pathlib import Path
 import ahocorasick
 from blake3 import blake3
 
+from ct_assets.deid.proof import coded_data
 from ct_assets.identity.key import SecretKey
 
 MIN_LETTERS, MIN_DIGITS = 4, 5
@@ -31,6 +33,8 @@ SHORTEST_TOKEN = MIN_LETTERS
 WHOLE_NUMBER_DIGITS = 7
 """From how many digits on a whole numeric value is compared with the identifiers."""
 INSIDE_WORDS = 6
+IN_CODED_DATA = 8
+"""The shortest token that is searched in compressed data that are not parsed: shorter ones stand there by chance."""
 
 _LONG_VRS = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
@@ -40,6 +44,7 @@ _BINARY_VRS = frozenset(
 )
 _METHOD = ("(00120063)", "(00120064)")
 """DeidentificationMethod and its code sequence."""
+_TRANSFER_SYNTAX = 0x00020010
 _PIXELS = frozenset((0x7FE00010, 0x7FE00008, 0x7FE00009))
 _UID_RUN = re.compile(rb"[0-2](?:\.[0-9]+){3,}")
 _NUMBER = re.compile(rb"[ +\-0-9.eE\\\0]*")
@@ -99,12 +104,24 @@ class LeakScanner:
         `pixel_digest` is what `pixel_digest_of` gave for the source's pixels; pixels that differ from it
         are searched like everything else.
         """
-        texts, numbers, method = _Haystack(), _Haystack(), _Haystack()
+        texts, numbers, method, coded = _Haystack(), _Haystack(), _Haystack(), _Haystack()
         texts.add(content[:128], "preamble")
         hits: list[Hit] = []
+        syntax = b""
+        sizes: dict[int, bytes] = {}
         for path, tag, vr, value in elements(content):
+            if tag in coded_data.SIZES:
+                if path == f"({tag:08X})":
+                    sizes[tag] = value
+            elif tag == _TRANSFER_SYNTAX:
+                syntax = value.strip(b" \0")
             if tag in _PIXELS and pixel_digest is not None:
                 if pixel_digest_of(value, self._key) == pixel_digest:
+                    beside, unfollowed = coded_data.readable_bytes(value, tag, syntax, sizes)
+                    if len(beside) > 1:
+                        numbers.add(beside, path)
+                    if unfollowed:
+                        coded.add(unfollowed, path)
                     continue
             elif vr in (b"IS", b"DS") and _NUMBER.fullmatch(value):
                 if len(value) >= WHOLE_NUMBER_DIGITS:
@@ -122,6 +139,7 @@ class LeakScanner:
         hits += self._search(texts, where, shortest=SHORTEST_TOKEN)
         hits += self._search(method, where, shortest=SHORTEST_TOKEN, is_own=True)
         hits += self._search(numbers, where, shortest=INSIDE_WORDS)
+        hits += self._search(coded, where, shortest=IN_CODED_DATA, is_coded=True)
         return hits
 
     def text(self, content: bytes, where: str) -> list[Hit]:
@@ -164,9 +182,19 @@ class LeakScanner:
             if part.replace(b".", b"")[:8].decode("ascii", "ignore") in births
         ]
 
-    def _search(self, haystack: "_Haystack", where: str, *, shortest: int, is_own: bool = False) -> list[Hit]:
+    def _search(
+        self,
+        haystack: "_Haystack",
+        where: str,
+        *,
+        shortest: int,
+        is_own: bool = False,
+        is_coded: bool = False,
+    ) -> list[Hit]:
         content = haystack.content
-        hits = []
+        hits: list[Hit] = []
+        if not content:
+            return hits
         uid_spans: list[tuple[int, int]] = []
         for view, step in _uid_views(content):
             for run in _UID_RUN.finditer(view):
@@ -180,7 +208,7 @@ class LeakScanner:
         lowered = content.lower().decode("latin-1")
         for last, (length, form, step, lead) in self._automaton.iter(lowered):
             start, end = last + 1 - length, last + 1
-            if len(form) < shortest and form.isascii() and not form.isdigit():
+            if len(form) < shortest and (is_coded or (form.isascii() and not form.isdigit())):
                 continue
             if is_own and self._own_words.issuperset(form.split()):
                 continue
