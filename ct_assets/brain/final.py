@@ -4,7 +4,6 @@ Belongs here: what is trained, how the test slices are scored, the figures of th
 (`brain.bundle`), who may read the test split and how often (`learning.evaluation.test_access_log`).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ from ct_assets.brain import aggregate, cv, splits, thresholds, train
 from ct_assets.brain.images import Prepared
 from ct_assets.brain.task import predict_logits
 from ct_assets.errors import UsageError
-from ct_assets.learning.evaluation import bootstrap, calibration
+from ct_assets.learning.evaluation import bootstrap, calibration, intervals
 from ct_assets.learning.evaluation import classification as metrics_stage
 from ct_assets.learning.evaluation.calibration import Calibration
+from ct_assets.learning.evaluation.intervals import Estimate
 from ct_assets.settings.brain import BrainConfig, RunOptions
 from ct_assets.settings.training import EvaluationSettings
 
@@ -139,22 +139,33 @@ def figures(
     called = p >= threshold
     after = calibrated(p, fitted)
 
-    def with_interval(measure: Callable[[Floats], Floats]) -> dict[str, float | int | None]:
-        estimate = bootstrap.estimate(measure, patients, samples=samples, confidence=confidence, seed=seed)
-        return estimate.json()
+    error, error_after = ((_both(one) - np.eye(2)[truth]) ** 2 for one in (p, after))
 
-    measures: dict[str, Callable[[Floats], Floats]] = {
-        "roc_auc": lambda w: metrics_stage.auroc(positive, p, w),
-        "auprc": lambda w: metrics_stage.auprc(positive, p, w),
-        "sensitivity": _ratio(called & positive, positive),
-        "specificity": _ratio(~called & ~positive, ~positive),
-        "ppv": _ratio(called & positive, called),
-        "npv": _ratio(~called & ~positive, ~called),
-        "f1": _ratio(2 * (called & positive), called.astype(int) + positive),
-        "brier": lambda w: metrics_stage.brier(truth, _both(p), w) / 2,
-        "brier_calibrated": lambda w: metrics_stage.brier(truth, _both(after), w) / 2,
-        "ece": lambda w: metrics_stage.calibration_error(truth, _both(p), w, ECE_BINS),
-        "ece_calibrated": lambda w: metrics_stage.calibration_error(truth, _both(after), w, ECE_BINS),
+    def share(above: npt.NDArray[Any], below: npt.NDArray[Any]) -> Estimate:
+        return intervals.bounded_ratio(above, below, patients, confidence=confidence)
+
+    def calibration_error(probability: Floats) -> Estimate:
+        value = metrics_stage.calibration_error(truth, _both(probability), np.ones(len(truth)), ECE_BINS)
+        return Estimate(float(value), None, None, len(set(patients)), intervals.BIASED)
+
+    estimates = {
+        "roc_auc": intervals.auroc(positive, p, patients, confidence=confidence),
+        "auprc": intervals.average_precision(positive, p, patients, confidence=confidence),
+        "sensitivity": share(called & positive, positive),
+        "specificity": share(~called & ~positive, ~positive),
+        "ppv": share(called & positive, called),
+        "npv": share(~called & ~positive, ~called),
+        "f1": bootstrap.estimate(
+            bootstrap.weighted_ratio(2 * (called & positive), called.astype(int) + positive),
+            patients,
+            samples=samples,
+            confidence=confidence,
+            seed=seed,
+        ),
+        "brier": intervals.bounded_mean(error[:, 1], patients, confidence=confidence),
+        "brier_calibrated": intervals.bounded_mean(error_after[:, 1], patients, confidence=confidence),
+        "ece": calibration_error(p),
+        "ece_calibrated": calibration_error(after),
     }
     counts = {name: int(thresholds.rates(truth, p, threshold)[name]) for name in thresholds.COUNTS}
     return {
@@ -165,7 +176,7 @@ def figures(
         **counts,
         "calibration_temperature": fitted.temperature,
         "confidence": confidence,
-        "intervals": {name: with_interval(measure) for name, measure in measures.items()},
+        "intervals": {name: estimate.json() for name, estimate in estimates.items()},
     }
 
 
@@ -201,10 +212,6 @@ def study_figures(
         seed=options.seed,
     )  # fmt: skip
     return {"aggregation": config.aggregation, "temperature": temperature, "selection": chosen, **told}
-
-
-def _ratio(above: npt.NDArray[Any], below: npt.NDArray[Any]) -> Callable[[Floats], Floats]:
-    return bootstrap.weighted_ratio(above.astype(float).tolist(), below.astype(float).tolist())
 
 
 def _both(p: Floats) -> Floats:

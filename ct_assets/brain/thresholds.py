@@ -13,6 +13,7 @@ import polars as pl
 
 from ct_assets.errors import UsageError
 from ct_assets.learning.evaluation import classification as metrics_stage
+from ct_assets.learning.evaluation.calibration import reaches
 from ct_assets.settings.brain import ThresholdStrategy
 
 Floats = npt.NDArray[np.float64]
@@ -113,7 +114,7 @@ def select(table: pl.DataFrame, strategy: ThresholdStrategy, sens_target: float)
     rows = table.to_dicts()
     if strategy == "max_f1":
         return {"strategy": strategy, **_chosen(rows, "f1_mean")}
-    reaching = [row for row in rows if row["sens_mean"] >= sens_target]
+    reaching = [row for row in rows if reaches(row["sens_mean"], 1, sens_target)]
     told = {"strategy": strategy, "sens_target": sens_target}
     if not reaching:
         return {**told, "fallback": FALLBACK, "reason": "sens_target_missed", **_chosen(rows, "f1_mean")}
@@ -121,7 +122,8 @@ def select(table: pl.DataFrame, strategy: ThresholdStrategy, sens_target: float)
 
 
 def _chosen(rows: Sequence[Mapping[str, Any]], by: str) -> dict[str, Any]:
-    best = max(rows, key=lambda row: (row[by], row["sens_mean"], -row["threshold"]))
+    # Rounded, so that means of equal shares are equal whatever the order they were added in.
+    best = max(rows, key=lambda row: (round(row[by], 9), round(row["sens_mean"], 9), -row["threshold"]))
     return {"threshold": float(best["threshold"]), "row": dict(best)}
 
 

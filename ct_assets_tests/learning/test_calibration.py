@@ -51,12 +51,29 @@ class TestOperatingPoints:
     def test_maximal_f1(self):
         # thresholds 0.9 0.8 0.7 0.6 0.5 give F1 1/2, 2/5, 2/3, 6/7, 3/4
         found = calibration.operating_point(self.P, self.IS_CLASS, "I", None)
-        assert (found.threshold, found.f1) == (0.6, pytest.approx(6 / 7))
+        # midway between 0.6, the last who is called, and 0.5, the first who is not
+        assert (found.threshold, found.f1) == (pytest.approx(0.55), pytest.approx(6 / 7))
 
     def test_a_target_sensitivity_then_the_best_ppv(self):
         found = calibration.operating_point(self.P, self.IS_CLASS, "I", 0.6)
         # sensitivity of at least 0.6: thresholds 0.7 (PPV 2/3), 0.6 (PPV 3/4), 0.5 (PPV 3/5)
-        assert (found.threshold, found.ppv) == (0.6, pytest.approx(0.75))
+        assert (found.threshold, found.ppv) == (pytest.approx(0.55), pytest.approx(0.75))
+
+    def test_a_target_that_is_reached_exactly_is_reached(self):
+        p, is_class = np.linspace(0.99, 0.5, 20), np.arange(20) < 10
+        found = calibration.operating_point(p, is_class, "I", 0.7)
+        assert found.sensitivity >= 0.7
+        assert calibration.reaches(sum([0.7] * 3) / 3, 1, 0.7)  # 0.6999999999999998 in floating point
+        assert not calibration.reaches(0.6999, 1, 0.7)
+
+
+def test_a_temperature_that_runs_to_its_bound_calibrates_nothing_and_it_says_so():
+    p = np.tile([[0.6, 0.4]], (12, 1))
+    p[6:] = [[0.4, 0.6]]
+    fitted = calibration.fit(p, np.array([0] * 6 + [1] * 6), STAGES, EvaluationSettings())
+    assert (fitted.kind, fitted.is_at_bound, fitted.temperature) == ("none", True, 1.0)
+    # between 0.6, who is called, and 0.4, who is not: one with 0.58 is called
+    assert [point.threshold for point in fitted.operating_points] == pytest.approx([0.5, 0.5])
 
     def test_a_class_that_nobody_has_gets_no_threshold(self):
         assert calibration.operating_point(self.P, np.zeros(5, bool), "I", None).threshold is None

@@ -15,6 +15,12 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 SMALLEST = 1e-7
+TEMPERATURES = (0.05, 20.0)
+"""Between these a temperature is searched."""
+ROUNDING = 1e-9
+"""Smaller differences of shares are rounding of floating-point sums."""
+AT_BOUND = 1.02
+"""A temperature within this factor of a bound is at the bound."""
 LEAST_PATIENTS = 10
 """Fewer staged patients than this calibrate nothing: the fit would be noise."""
 
@@ -48,6 +54,8 @@ class Calibration(Section):
     """Fitted on the folds' models and applied to another model (a single one of all training patients)."""
     patients: int = 0
     temperature: float = 1.0
+    is_at_bound: bool = False
+    """The best temperature was a bound of the search, so the data do not determine one: nothing is calibrated."""
     curves: tuple[IsotonicCurve, ...] = ()
     operating_points: tuple[OperatingPoint, ...] = ()
 
@@ -74,15 +82,20 @@ def fit(
 ) -> Calibration:
     """Fit on out-of-fold predictions: `probabilities` (patients, classes), `truth` (patients,).
 
-    With fewer than `LEAST_PATIENTS` patients or a single class nothing is fitted, and it says so.
+    With fewer than `LEAST_PATIENTS` patients, a single class, or a temperature that runs to a bound of its search
+    (the predictions are all right, or all wrong) nothing is calibrated, and the result records it.
     """
     kind = settings.calibration
     if len(truth) < LEAST_PATIENTS or len(np.unique(truth)) < 2:
         kind = "none"
     temperature = 1.0
     curves: tuple[IsotonicCurve, ...] = ()
+    is_at_bound = False
     if kind == "temperature":
         temperature = best_temperature(probabilities, truth)
+        is_at_bound = temperature < TEMPERATURES[0] * AT_BOUND or temperature > TEMPERATURES[1] / AT_BOUND
+        if is_at_bound:
+            kind, temperature = "none", 1.0
     elif kind == "isotonic":
         curves = tuple(_isotonic(probabilities[:, c], truth == c) for c in range(len(stages)))
     fitted = Calibration(
@@ -90,6 +103,7 @@ def fit(
         fitted_on="out_of_fold" if kind != "none" else "nothing",
         patients=len(truth),
         temperature=temperature,
+        is_at_bound=is_at_bound,
         curves=curves,
     )
     calibrated = fitted.apply(probabilities)
@@ -109,14 +123,14 @@ def with_temperature(probabilities: Floats, temperature: float) -> Floats:
 
 
 def best_temperature(probabilities: Floats, truth: Ints) -> float:
-    """Return the temperature in 0.05 … 20 of least negative log-likelihood."""
+    """Return the temperature within `TEMPERATURES` of least negative log-likelihood."""
     from scipy.optimize import minimize_scalar
 
     def loss(log_temperature: float) -> float:
         own = with_temperature(probabilities, float(np.exp(log_temperature)))[np.arange(len(truth)), truth]
         return float(-np.log(np.clip(own, SMALLEST, 1)).mean())
 
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded")
+    found = minimize_scalar(loss, bounds=(np.log(TEMPERATURES[0]), np.log(TEMPERATURES[1])), method="bounded")
     return float(np.exp(found.x))
 
 
@@ -126,7 +140,8 @@ def operating_point(
     """Choose the threshold of one class among its observed probabilities.
 
     Without a target the one of maximal F1; with a target the one of best PPV among those that reach the
-    sensitivity. Of equals the highest threshold is taken.
+    sensitivity. Of equals the highest is taken, and then the middle between it and the next probability below, which
+    calls the same patients: one who is a little less certain than those of the fit is called too.
     """
     rule: Literal["max_f1", "target_sensitivity"] = (
         "max_f1" if target_sensitivity is None else "target_sensitivity"
@@ -135,12 +150,14 @@ def operating_point(
         return OperatingPoint(stage=stage, threshold=None, rule=rule)
     best: tuple[float, float] | None = None
     chosen: OperatingPoint | None = None
-    for threshold in np.unique(probability)[::-1]:
-        called = probability >= threshold
+    observed = np.unique(probability)
+    for place in range(len(observed) - 1, -1, -1):
+        called = probability >= observed[place]
+        threshold = observed[max(place - 1, 0) : place + 1].mean()
         hits = int((called & is_class).sum())
         sensitivity, ppv = hits / int(is_class.sum()), hits / int(called.sum())
         f1 = 2 * hits / (int(called.sum()) + int(is_class.sum()))
-        if target_sensitivity is not None and sensitivity < target_sensitivity:
+        if target_sensitivity is not None and not reaches(hits, int(is_class.sum()), target_sensitivity):
             continue
         merit = (f1, sensitivity) if target_sensitivity is None else (ppv, sensitivity)
         if best is None or merit > best:
@@ -150,6 +167,14 @@ def operating_point(
             )
     assert chosen is not None  # the lowest threshold calls everybody: sensitivity 1
     return chosen
+
+
+def reaches(hits: float, total: float, target: float) -> bool:
+    """Tell whether hits / total is at least the target, where 0.7 of ten is seven.
+
+    A share and a target are compared to within what floating-point sums may lose, so that means of exact shares count.
+    """
+    return hits >= target * total - ROUNDING * max(1.0, total)
 
 
 def _isotonic(probability: Floats, is_class: npt.NDArray[np.bool_]) -> IsotonicCurve:

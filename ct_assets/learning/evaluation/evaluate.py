@@ -4,7 +4,6 @@ Belongs here: putting predictions, references, baselines and intervals together,
 of the test split. Does not: single measures (`metrics_segmentation`, `metrics_stage`), pages (`reports`).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from ct_assets.errors import UsageError
 from ct_assets.imaging import nifti
 from ct_assets.imaging.volume import Volume
 from ct_assets.layout import Layout
-from ct_assets.learning.evaluation import baselines, bootstrap, calibration
+from ct_assets.learning.evaluation import baselines, calibration, intervals
 from ct_assets.learning.evaluation import metrics_report as judged
 from ct_assets.learning.evaluation import segmentation as metrics_segmentation
 from ct_assets.learning.evaluation.predict_fold import PREDICTIONS_NAME, predict_cases, scanner_of
@@ -388,8 +387,8 @@ def _head(
 
 def compare_experiments(
     layout: Layout, first: str, second: str, config: TrainingConfig
-) -> dict[str, dict[str, float | None]]:
-    """Compare two experiments by paired bootstrap over the patients that both predicted out of fold.
+) -> dict[str, dict[str, float | int | str | bool | None]]:
+    """Compare two experiments by paired differences over the patients that both predicted out of fold.
 
     Positive differences of `dice`, `nsd` and `lesion_f1` and negative ones of `hd95_mm` are for the first.
     """
@@ -404,14 +403,10 @@ def compare_experiments(
     settings = config.evaluation
     compared = {}
     for measure in ("dice", "nsd", "hd95_mm", "lesion_f1"):
-        found = bootstrap.compare(
-            bootstrap.weighted_mean(shared[measure].to_list()),
-            bootstrap.weighted_mean(shared[f"{measure}_second"].to_list()),
+        compared[measure] = intervals.difference_of_means(
+            shared[measure].to_list(),
+            shared[f"{measure}_second"].to_list(),
             shared["patient_id"].to_list(),
-            samples=settings.bootstrap_samples,
             confidence=settings.confidence,
-        )
-        compared[measure] = {
-            name: None if v is None or math.isnan(v) else v for name, v in found.json().items()
-        }
+        ).json()
     return compared

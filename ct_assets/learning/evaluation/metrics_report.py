@@ -4,7 +4,6 @@ Belongs here: which figures there are, over whom, and the plain verdicts. Does n
 where predictions come from (`learning.evaluation.evaluate`).
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +12,12 @@ import numpy.typing as npt
 import polars as pl
 
 from ct_assets.learning.evaluation import classification as metrics_stage
-from ct_assets.learning.evaluation.bootstrap import (
-    Estimate,
-    compare,
-    estimate,
-    weighted_mean,
-    weighted_ratio,
-)
+from ct_assets.learning.evaluation import intervals, stage_intervals
 from ct_assets.learning.evaluation.calibration import OperatingPoint
 from ct_assets.settings.training import EvaluationSettings
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Measure = Callable[[Floats], Floats]
 
 LEAST_IN_STRATUM = 2
 """Strata of fewer patients are counted, not measured."""
@@ -90,21 +82,29 @@ def _shown(stage: StageData, model: str) -> Floats:
 
 
 def verdicts(comparisons: dict[str, Any], model: str) -> list[str]:
-    """Return one plain sentence a comparison: does the model beat the baseline?"""
+    """Return one plain sentence a comparison: does the model beat the baseline?
+
+    None is drawn from fewer than `intervals.LEAST_FOR_VERDICT` patients, or `LEAST_IN_CLASS` of a class.
+    """
     lines = []
     for name, found in comparisons.items():
         measure, _, baseline = name.partition(f"_{model}_minus_")
         difference, low, high = found["difference"], found["low"], found["high"]
         if difference is None:
             lines.append(f"{measure} against {baseline}: cannot be compared on these patients.")
-        elif low is not None and low > 0:
+            continue
+        shown = "no interval" if low is None else f"interval {low:.3f} to {high:.3f}"
+        if not found["is_decidable"]:
             lines.append(
-                f"{measure}: the model beats {baseline} by {difference:.3f} (interval {low:.3f} to {high:.3f})."
+                f"{measure} against {baseline}: no verdict from {found['patients']} patients, at least "
+                f"{intervals.LEAST_FOR_VERDICT} and {intervals.LEAST_IN_CLASS} of each class are needed: "
+                f"difference {difference:.3f} ({shown})."
             )
+        elif low > 0 and found.get("is_above_chance", True):
+            lines.append(f"{measure}: the model beats {baseline} by {difference:.3f} ({shown}).")
         else:
-            shown = "none" if low is None else f"{low:.3f} to {high:.3f}"
             lines.append(
-                f"{measure}: the model does NOT beat {baseline}: difference {difference:.3f} (interval {shown})."
+                f"{measure}: the model does NOT beat {baseline}: difference {difference:.3f} ({shown})."
             )
     return lines
 
@@ -115,16 +115,6 @@ class _Judge:
     def __init__(self, settings: EvaluationSettings, seed: int) -> None:
         self.settings = settings
         self.seed = seed
-
-    def estimate(self, measure: Measure, patients: Sequence[str]) -> dict[str, Any]:
-        found: Estimate = estimate(
-            measure,
-            patients,
-            samples=self.settings.bootstrap_samples,
-            confidence=self.settings.confidence,
-            seed=self.seed,
-        )
-        return {name: _round(value) for name, value in found.json().items()}
 
     def segmentation(self, scores: pl.DataFrame) -> dict[str, Any]:
         by_size = scores.with_columns(lesion_size=self._size_band(scores["reference_ml"]))
@@ -142,27 +132,28 @@ class _Judge:
         }
 
     def _segmentation_figures(self, scores: pl.DataFrame) -> dict[str, Any]:
+        level = self.settings.confidence
         patients = scores["patient_id"].to_list()
-        means = {
-            name: weighted_mean(scores[name].to_list())
-            for name in ("dice", "nsd", "hd95_mm", "volume_error_ml", "lesion_f1")
-        }
+        figures: dict[str, Any] = {}
+        for name in ("dice", "nsd", "lesion_f1"):
+            figures[name] = intervals.bounded_mean(scores[name].to_list(), patients, confidence=level)
+        for name in ("hd95_mm", "volume_error_ml"):
+            figures[name] = intervals.mean(scores[name].to_list(), patients, confidence=level)
         with_volume = scores.filter(pl.col("volume_error_share").is_not_null())
-        figures = {name: self.estimate(measure, patients) for name, measure in means.items()}
-        figures["volume_error_share"] = self.estimate(
-            weighted_mean(with_volume["volume_error_share"].to_list()), with_volume["patient_id"].to_list()
+        figures["volume_error_share"] = intervals.mean(
+            with_volume["volume_error_share"].to_list(), with_volume["patient_id"].to_list(), confidence=level
         )
         missed = (scores["lesions"] - scores["lesions_found"]).to_list()
-        figures["lesion_miss_rate"] = self.estimate(
-            weighted_ratio(missed, scores["lesions"].to_list()), patients
+        figures["lesion_miss_rate"] = intervals.bounded_ratio(
+            missed, scores["lesions"].to_list(), patients, confidence=level
         )
-        figures["false_lesions_a_case"] = self.estimate(
-            weighted_mean(scores["lesions_false"].to_list()), patients
+        figures["false_lesions_a_case"] = intervals.mean(
+            scores["lesions_false"].to_list(), patients, confidence=level, least=0.0
         )
-        figures["case_miss_rate"] = self.estimate(
-            weighted_mean(scores["is_missed"].cast(pl.Float64).to_list()), patients
+        figures["case_miss_rate"] = intervals.bounded_mean(
+            scores["is_missed"].cast(pl.Float64).to_list(), patients, confidence=level
         )
-        return figures
+        return {name: _plain_estimate(figure) for name, figure in figures.items()}
 
     def _size_band(self, volumes: pl.Series) -> pl.Series:
         borders = self.settings.lesion_size_ml
@@ -198,10 +189,10 @@ class _Judge:
         patients = stage.rows["patient_id"].gather(rows).to_list()
         if len(set(patients)) < LEAST_IN_STRATUM:
             return {"patients": len(set(patients))}
-        measures = metrics_stage.measures(
-            stage.truth[rows], probabilities[rows], stage.stages, ece_bins=self.settings.ece_bins
+        estimates = stage_intervals.figures(
+            stage.truth[rows], probabilities[rows], stage.stages, patients, self.settings, seed=self.seed
         )
-        figures: dict[str, Any] = {name: self.estimate(m, patients) for name, m in measures.items()}
+        figures: dict[str, Any] = {name: _plain_estimate(found) for name, found in estimates.items()}
         figures["prevalence"] = {
             name: _round(float((stage.truth[rows] == c).mean())) for c, name in enumerate(stage.stages)
         }
@@ -216,11 +207,14 @@ class _Judge:
             if point.threshold is not None:
                 called = stage.models[model][:, c] >= point.threshold
                 is_class = stage.truth == c
-                hits = (called & is_class).astype(float).tolist()
-                row["sensitivity"] = self.estimate(
-                    weighted_ratio(hits, is_class.astype(float).tolist()), patients
+                hits = called & is_class
+                level = self.settings.confidence
+                row["sensitivity"] = _plain_estimate(
+                    intervals.bounded_ratio(hits, is_class, patients, confidence=level)
                 )
-                row["ppv"] = self.estimate(weighted_ratio(hits, called.astype(float).tolist()), patients)
+                row["ppv"] = _plain_estimate(
+                    intervals.bounded_ratio(hits, called, patients, confidence=level)
+                )
             judged.append(row)
         return judged
 
@@ -228,36 +222,29 @@ class _Judge:
         ours = scores.filter(pl.col("model") == model).sort("case_id")
         theirs = scores.filter(pl.col("model") == baseline).sort("case_id")
         both = ours.join(theirs, on="case_id", suffix="_other", maintain_order="left")
-        return self._compare(
-            weighted_mean(both["dice"].to_list()),
-            weighted_mean(both["dice_other"].to_list()),
+        found = intervals.difference_of_means(
+            both["dice"].to_list(),
+            both["dice_other"].to_list(),
             both["patient_id"].to_list(),
-        )
-
-    def compare_stage(self, stage: StageData, model: str, baseline: str) -> dict[str, Any]:
-        patients = stage.rows["patient_id"].to_list()
-        ours, theirs = (
-            metrics_stage.measures(
-                stage.truth, stage.models[name], stage.stages, ece_bins=self.settings.ece_bins
-            )
-            for name in (model, baseline)
-        )
-        return {
-            f"auroc_macro_{model}_minus_{baseline}": self._compare(
-                ours["auroc_macro"], theirs["auroc_macro"], patients
-            )
-        }
-
-    def _compare(self, first: Measure, second: Measure, patients: Sequence[str]) -> dict[str, Any]:
-        found = compare(
-            first,
-            second,
-            patients,
-            samples=self.settings.bootstrap_samples,
             confidence=self.settings.confidence,
-            seed=self.seed,
         )
         return {name: _round(value) for name, value in found.json().items()}
+
+    def compare_stage(self, stage: StageData, model: str, baseline: str) -> dict[str, Any]:
+        found, is_above_chance = stage_intervals.compare_auroc(
+            stage.truth,
+            stage.models[model],
+            stage.models[baseline],
+            stage.stages,
+            stage.rows["patient_id"].to_list(),
+            self.settings,
+        )
+        told = {name: _round(value) for name, value in found.json().items()}
+        return {f"auroc_macro_{model}_minus_{baseline}": {**told, "is_above_chance": is_above_chance}}
+
+
+def _plain_estimate(found: intervals.Estimate) -> dict[str, Any]:
+    return {name: _round(value) for name, value in found.json().items()}
 
 
 def _plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
