@@ -25,6 +25,7 @@ import polars as pl
 from ct_assets import tables
 from ct_assets.layout import Layout
 from ct_assets.learning.evaluation import evaluate, predict_fold
+from ct_assets.learning.experiment import Experiment
 from ct_assets.learning.training import train
 from ct_assets.learning.volumes.plan import Plan
 from ct_assets.settings import load_settings
@@ -88,25 +89,20 @@ def judged(
             dealt |= dict(zip(cases, anew, strict=True))
     with_stages = pl.col("case_id").replace_strict(dealt, return_dtype=pl.String).alias("stage")
     manifest = manifest.with_columns(with_stages)
+    experiment = Experiment.begin(EXPERIMENT, config, manifest=manifest, classes=stages, layout=layout)
     spent = 0.0
     for path in volumes_of_folds:
         fold = path.parent.name
         arguments = {
-            "experiment": EXPERIMENT,
             "fold": fold,
             "plan": Plan.load(layout.plan(fold)),
             "volumes": tables.read_table(path, FoldVolumes).with_columns(with_stages),
-            "manifest": manifest,
-            "layout": layout,
-            "stages": stages,
         }
         started = time.process_time()
-        train.train_fold(config, **arguments)
+        train.train_fold(experiment, **arguments)
         spent += time.process_time() - started
-        predict_fold.predict(config, **arguments)
-    report = evaluate.cv_report(
-        config, experiment=EXPERIMENT, manifest=manifest, layout=layout, stages=stages
-    )
+        predict_fold.predict(experiment, **arguments)
+    report = evaluate.cv_report(experiment)
     return report.figures, spent
 
 

@@ -206,6 +206,11 @@ class EvaluationSettings(Section):
     lesion_size_ml: tuple[float, ...] = (3.0, 30.0)
     """Borders of the strata by tumour volume."""
 
+    @property
+    def digest(self) -> str:
+        """Identifies how predictions are evaluated."""
+        return files.digest_of(self.model_dump(mode="json"))
+
 
 class FinalModelSettings(Section):
     """What becomes of the folds."""
@@ -277,6 +282,8 @@ class TrainingConfig(Section):
             mode="json", exclude={"experiment", "system_metrics", "evaluation", "final"}
         )
         content["sampling"].pop("workers")
+        if self.pretrained is not None:  # its content counts, not where the file lies
+            content["pretrained"].pop("path")
         return files.digest_of(content)
 
     def resolved_against(self, folder: Path) -> "TrainingConfig":
@@ -286,9 +293,17 @@ class TrainingConfig(Section):
         moved = self.pretrained.model_copy(update={"path": (folder / self.pretrained.path).resolve()})
         return self.model_copy(update={"pretrained": moved})
 
+    def with_weights_digest(self) -> "TrainingConfig":
+        """Return the configuration with the SHA-256 of the pre-trained weights that are there now."""
+        weights = self.pretrained
+        if weights is None or weights.sha256 is not None or not weights.path.is_file():
+            return self
+        digested = weights.model_copy(update={"sha256": files.sha256_file(weights.path)})
+        return self.model_copy(update={"pretrained": digested})
+
 
 def load_training_config(path: Path) -> TrainingConfig:
     """Read a training configuration. Raises `UsageError` naming file, key, value and allowed values."""
     from ct_assets.settings.load import read_section
 
-    return read_section(path, TrainingConfig).resolved_against(path.resolve().parent)
+    return read_section(path, TrainingConfig).resolved_against(path.resolve().parent).with_weights_digest()

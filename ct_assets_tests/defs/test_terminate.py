@@ -159,12 +159,12 @@ def test_the_terminate_button_saves_a_training_and_releases_it(platform, ui):
 
     arguments = tiny.TinyCohort(
         settings.layout, tables.read_table(settings.layout.cohort_manifest, CohortManifest)
-    ).arguments(experiment=NAME)
+    ).arguments(load_training_config(platform / "train.yaml"), experiment=NAME)
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(control.Control, "pending", lambda self: seen.append(1) or "pause")
         with pytest.raises(control.TrainingPaused):
-            train_fold(load_training_config(platform / "train.yaml"), **arguments)
+            train_fold(**arguments)
     assert state.read(folder).step == paused.step + 1
 
 

@@ -60,7 +60,7 @@ def cohort(tmp_path_factory):
 def report(cohort):
     for fold in "012":
         predict(cohort, fold, miss=("case_0000",))
-    return evaluate.cv_report(CONFIG, **cohort.judged())
+    return evaluate.cv_report(cohort.begin(CONFIG))
 
 
 class TestCvReport:
@@ -106,7 +106,7 @@ class TestCvReport:
         rng = np.random.default_rng(0)
         for fold in "012":
             predict(cohort, fold, experiment="guess", stage=lambda row: float(rng.uniform(0.2, 0.5)))
-        lines = evaluate.cv_report(CONFIG, **cohort.judged("guess")).figures["verdicts"]
+        lines = evaluate.cv_report(cohort.begin(CONFIG, "guess")).figures["verdicts"]
         assert not any("beats prevalence" in line for line in lines)
 
     def test_calibration_and_thresholds_are_frozen_in_a_file(self, report, cohort):
@@ -117,14 +117,14 @@ class TestCvReport:
         assert all(point.f1 == 1.0 for point in fitted.operating_points)
 
     def test_the_same_predictions_give_the_same_report(self, report, cohort):
-        again = evaluate.cv_report(CONFIG, **cohort.judged())
+        again = evaluate.cv_report(cohort.begin(CONFIG))
         assert again.figures == report.figures
         assert again.page.read_bytes() == report.page.read_bytes()
 
     def test_a_patient_without_a_prediction_is_named(self, cohort):
         predict(cohort, "0", experiment="partial")
         with pytest.raises(UsageError, match=r"6 training cases have no out-of-fold prediction.*case_0003"):
-            evaluate.cv_report(CONFIG, **cohort.judged("partial"))
+            evaluate.cv_report(cohort.begin(CONFIG, "partial"))
 
     def test_a_patient_predicted_by_two_folds_is_named(self, cohort):
         for fold in "012":
@@ -135,12 +135,12 @@ class TestCvReport:
             (cohort.layout.fold_model("double", "0") / PREDICTIONS_NAME).read_bytes(),
         )
         with pytest.raises(UsageError, match=r"predicted by two folds: case_0000"):
-            evaluate.cv_report(CONFIG, **cohort.judged("double"))
+            evaluate.cv_report(cohort.begin(CONFIG, "double"))
 
     def test_two_experiments_are_compared_patient_by_patient(self, report, cohort):
         for fold in "012":
             predict(cohort, fold, experiment="worse", miss=("case_0000", "case_0001", "case_0002"))
-        evaluate.cv_report(CONFIG, **cohort.judged("worse"))
+        evaluate.cv_report(cohort.begin(CONFIG, "worse"))
         found = evaluate.compare_experiments(cohort.layout, "tiny", "worse", CONFIG)
         assert found["dice"]["difference"] == pytest.approx(2 / 12)
         assert found["hd95_mm"]["difference"] < 0
@@ -234,29 +234,29 @@ def test_from_training_to_the_test_report_and_a_forced_second_reading(tmp_path):
 
     cohort = tiny.make(tmp_path)
     for fold in "012":
-        train_fold(CONFIG, **cohort.arguments(fold))
-        predict_fold(CONFIG, **cohort.predicted(fold))
-    evaluate.cv_report(CONFIG, **cohort.judged())
+        train_fold(**cohort.arguments(CONFIG, fold))
+        predict_fold(**cohort.predicted(CONFIG, fold))
+    evaluate.cv_report(cohort.begin(CONFIG))
     uri = {"tracking_uri": tiny.tracking_uri()}
-    made = final_model.build(CONFIG, **cohort.judged(), **uri)
+    made = final_model.build(cohort.begin(CONFIG), **uri)
     assert made.bundle.kind == "fold_ensemble"
     assert len(made.bundle.members) == 3
     assert made.registered_as.startswith("models:/lung/")
-    assert final_model.build(CONFIG, **cohort.judged(), **uri).registered_as == made.registered_as
-    first = evaluate.test_report(CONFIG, **cohort.judged())
+    assert final_model.build(cohort.begin(CONFIG), **uri).registered_as == made.registered_as
+    first = evaluate.test_report(cohort.begin(CONFIG))
     assert first.figures["patients"] == 2
     assert not first.figures["is_forced"]
-    assert evaluate.test_report(CONFIG, **cohort.judged()).figures == first.figures
+    assert evaluate.test_report(cohort.begin(CONFIG)).figures == first.figures
 
     tiny.make_fold(cohort.layout, cohort.manifest, FINAL)
     single = CONFIG.model_copy(update={"final": CONFIG.final.model_copy(update={"kind": "single"})})
-    other = final_model.build(single, **cohort.judged(), **uri)
+    other = final_model.build(cohort.begin(single), **uri)
     assert [member.name for member in other.bundle.members] == ["single"]
     assert other.bundle.calibration.is_transferred
     assert bundle.load(other.folder) == other.bundle
     with pytest.raises(UsageError, match="test_already_read"):
-        evaluate.test_report(single, **cohort.judged())
-    forced = evaluate.test_report(single, **cohort.judged(), force=True)
+        evaluate.test_report(cohort.begin(single))
+    forced = evaluate.test_report(cohort.begin(single), force=True)
     assert forced.figures["is_forced"]
     assert "This reading was forced" in forced.page.read_text()
     assert [reading.forced for reading in readings(cohort.layout)] == [False, True]
@@ -289,17 +289,17 @@ def test_an_experiment_on_a_smaller_set_is_judged_under_its_own_plans(tmp_path):
             "final": CONFIG.final.model_copy(update={"kind": "single", "registered_name": "home"}),
         }
     )
-    judged = cohort.judged("home") | {"manifest": part}
+    opened = cohort.begin(single, "home", manifest=part)
     for fold in sorted({str(fold) for fold in part["fold"].drop_nulls()}):
         place = derived.source(layout.root, fold, "home")
         data = {
             "plan": Plan.load(place.plan),
             "volumes": tables.read_table(place.volumes, FoldVolumes),
-            "manifest": part,
+            "fold": fold,
         }
-        train_fold(single, **cohort.arguments(fold, "home") | data, store_dir=place.store)
-        predict_fold(single, **cohort.predicted(fold, "home") | data)
-    evaluate.cv_report(single, **judged)
+        train_fold(opened, **data, store_dir=place.store, tracking_uri=tiny.tracking_uri())
+        predict_fold(opened, **data)
+    evaluate.cv_report(opened)
     ensemble = single.model_copy(update={"final": CONFIG.final})
     for config in (ensemble, single):
         if config is single:
@@ -307,8 +307,10 @@ def test_an_experiment_on_a_smaller_set_is_judged_under_its_own_plans(tmp_path):
             folder = derived.final_dirs(layout.root, "home")[0]
             final_sets.build_train(part, plan, layout.root, folder, layout.store, 1)
             assert not layout.final_train.exists()
-        made = final_model.build(config, **judged, tracking_uri=tiny.tracking_uri())
+        made = final_model.build(
+            cohort.begin(config, "home", manifest=part), tracking_uri=tiny.tracking_uri()
+        )
         assert {Plan.load(made.folder / member.plan).target_spacing_mm for member in made.bundle.members} == {
             (5.0, 5.0, 5.0)
         }
-    assert evaluate.test_report(single, **judged).figures["patients"] == 2
+    assert evaluate.test_report(cohort.begin(single, "home", manifest=part)).figures["patients"] == 2

@@ -31,14 +31,14 @@ def cohort(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(cohort, tmp_path_factory):
     """A bundle of one trained fold, with a temperature and thresholds."""
-    arguments = cohort.arguments()
-    result = train_fold(CONFIG, **arguments)
+    arguments = cohort.arguments(CONFIG)
+    result = train_fold(**arguments)
     folder = tmp_path_factory.mktemp("bundle") / "final"
     points = tuple(OperatingPoint(stage=s, threshold=0.3, rule="max_f1") for s in tiny.STAGES)
     frozen = calibration.Calibration(kind="temperature", temperature=2.0, operating_points=points)
     source = Source("fold-0", result.weights, arguments["plan"], result.best_epoch, result.digest)
     report = {"confidence": 0.95, "verdicts": [], "segmentation": {}, "stage": {}}
-    _fill(folder, CONFIG, "tiny", cohort.manifest, tiny.STAGES, [source], frozen, report)
+    _fill(folder, arguments["experiment"], [source], frozen, report)
     return folder
 
 

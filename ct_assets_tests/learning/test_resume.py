@@ -32,7 +32,7 @@ def cohort(tmp_path_factory):
 @pytest.fixture(scope="module")
 def uninterrupted(cohort):
     """The same training in an experiment of its own, straight through."""
-    return train_fold(CONFIG, **cohort.arguments(experiment="straight"))
+    return train_fold(**cohort.arguments(CONFIG, experiment="straight"))
 
 
 def same_end(result, uninterrupted):
@@ -76,24 +76,24 @@ def test_a_pause_at_any_step_changes_nothing(cohort, uninterrupted, monkeypatch,
     with monkeypatch.context() as patch:
         pause_after(patch, steps)
         with pytest.raises(TrainingPaused, match="launch it again"):
-            train_fold(CONFIG, **cohort.arguments(experiment=experiment))
+            train_fold(**cohort.arguments(CONFIG, experiment=experiment))
     folder = cohort.layout.fold_model(experiment, "0")
     assert state.read(folder).phase == "paused"
     assert state.read(folder).step == steps
-    assert same_end(train_fold(CONFIG, **cohort.arguments(experiment=experiment)), uninterrupted)
+    assert same_end(train_fold(**cohort.arguments(CONFIG, experiment=experiment)), uninterrupted)
 
 
 def test_loader_processes_change_nothing(cohort, uninterrupted):
     sampling = CONFIG.sampling.model_copy(update={"workers": 2})
     result = train_fold(
-        CONFIG.model_copy(update={"sampling": sampling}), **cohort.arguments(experiment="workers")
+        **cohort.arguments(CONFIG.model_copy(update={"sampling": sampling}), experiment="workers")
     )
     assert result.digest == uninterrupted.digest
 
 
 def test_a_finished_training_is_not_trained_again(cohort, uninterrupted):
     before = uninterrupted.last.stat().st_mtime_ns
-    again = train_fold(CONFIG, **cohort.arguments(experiment="straight"))
+    again = train_fold(**cohort.arguments(CONFIG, experiment="straight"))
     assert again.digest == uninterrupted.digest
     assert uninterrupted.last.stat().st_mtime_ns == before
 
@@ -101,11 +101,11 @@ def test_a_finished_training_is_not_trained_again(cohort, uninterrupted):
 def test_a_stop_ends_the_training_with_what_it_has(cohort, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(control.Control, "pending", lambda self: "stop")
-        result = train_fold(CONFIG, **cohort.arguments(experiment="stopped"))
+        result = train_fold(**cohort.arguments(CONFIG, experiment="stopped"))
     assert (result.status, result.epochs) == ("stopped", 1)
     assert result.weights.exists()
     assert state.read(result.last.parent).phase == "stopped"
-    assert train_fold(CONFIG, **cohort.arguments(experiment="stopped")).status == "stopped"
+    assert train_fold(**cohort.arguments(CONFIG, experiment="stopped")).status == "stopped"
 
 
 SCRIPT = """
@@ -125,7 +125,7 @@ def slowly(self, position):
 lung_task.LungBatches.__getitem__ = slowly
 root = Path(sys.argv[1])
 cohort = tiny.TinyCohort(Layout(root), pl.read_parquet(root / "manifest.parquet"))
-train_fold(CONFIG, **cohort.arguments(experiment=sys.argv[2]))
+train_fold(**cohort.arguments(CONFIG, experiment=sys.argv[2]))
 """
 
 
@@ -158,7 +158,7 @@ def test_a_training_killed_outright_ends_with_the_same_bits(cohort, uninterrupte
     assert status == -signal.SIGKILL, said
     folder = cohort.layout.fold_model("killed", "0")
     assert not (folder / checkpoints.WEIGHTS_NAME).exists()
-    assert same_end(train_fold(CONFIG, **cohort.arguments(experiment="killed")), uninterrupted)
+    assert same_end(train_fold(**cohort.arguments(CONFIG, experiment="killed")), uninterrupted)
 
 
 @pytest.mark.slow
@@ -170,7 +170,7 @@ def test_a_terminated_training_saves_first_and_ends_with_the_same_bits(cohort, u
     assert found.phase == "paused"
     saved = checkpoints.load(folder / checkpoints.LAST_NAME)
     assert saved["position"]["step"] == found.step >= 4  # at the very step, not at the epoch before
-    assert same_end(train_fold(CONFIG, **cohort.arguments(experiment="terminated")), uninterrupted)
+    assert same_end(train_fold(**cohort.arguments(CONFIG, experiment="terminated")), uninterrupted)
 
 
 def test_a_checkpoint_of_another_training_is_refused_by_what_differs(cohort, uninterrupted):
@@ -182,7 +182,7 @@ def test_a_checkpoint_of_another_training_is_refused_by_what_differs(cohort, uni
     content.pop("format")
     checkpoints.save(other / checkpoints.LAST_NAME, content)
     with pytest.raises(Exception, match="plan_digest"):
-        train_fold(CONFIG, **cohort.arguments(experiment="other"))
+        train_fold(**cohort.arguments(CONFIG, experiment="other"))
 
 
 def test_the_record_names_what_was_trained_on_what(cohort, uninterrupted):

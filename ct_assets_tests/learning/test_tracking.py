@@ -93,7 +93,7 @@ class TestAServerThatIsAway:
     def test_a_training_ends_as_if_it_were_there(self, tmp_path):
         cohort = tiny.make(tmp_path, patients=6, tests=0)
         config = tiny.config(stages=[{"epochs": 1}], steps_per_epoch=1)
-        result = train_fold(config, **cohort.arguments() | {"tracking_uri": self.AWAY})
+        result = train_fold(**cohort.arguments(config) | {"tracking_uri": self.AWAY})
         assert result.status == "finished"
         assert result.run_id is None
         assert (result.last.parent / tracking.EVENTS_NAME).stat().st_size > 0

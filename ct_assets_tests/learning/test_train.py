@@ -5,9 +5,10 @@ import pytest
 from filelock import FileLock
 
 from ct_assets.errors import UsageError
+from ct_assets.learning.experiment import manifest_digest
 from ct_assets.learning.training import checkpoints, control
 from ct_assets.learning.training.control import TrainingPaused
-from ct_assets.learning.training.train import manifest_digest, train_fold
+from ct_assets.learning.training.train import train_fold
 from ct_assets_tests.learning import tiny
 
 CONFIG = tiny.config(stages=[{"epochs": 1}], steps_per_epoch=1)
@@ -19,21 +20,21 @@ def cohort(tmp_path_factory):
 
 
 def test_a_plan_of_other_training_patients_is_stale(cohort):
-    arguments = cohort.arguments()
+    arguments = cohort.arguments(CONFIG)
     fewer = arguments["volumes"].filter(pl.col("patient_id") != "patient-5")
     with pytest.raises(UsageError, match=r"stale_plan: fold 0.*3 training patients.*2"):
-        train_fold(CONFIG, **arguments | {"volumes": fewer})
+        train_fold(**arguments | {"volumes": fewer})
 
 
 def test_a_plan_of_another_fold_is_stale(cohort):
     with pytest.raises(UsageError, match=r"stale_plan.*of fold 0, not of fold 1"):
-        train_fold(CONFIG, **cohort.arguments() | {"fold": "1"})
+        train_fold(**cohort.arguments(CONFIG) | {"fold": "1"})
 
 
 @pytest.fixture(scope="module")
 def begun(cohort):
     """An experiment that has one trained fold."""
-    return train_fold(CONFIG, **cohort.arguments(experiment="begun"))
+    return train_fold(**cohort.arguments(CONFIG, experiment="begun"))
 
 
 @pytest.mark.usefixtures("begun")
@@ -41,7 +42,7 @@ class TestAnExperimentIsOneThing:
     def test_a_changed_manifest_is_refused(self, cohort):
         changed = cohort.manifest.with_columns(stage=pl.lit("III"))
         with pytest.raises(UsageError, match="manifest_changed: experiment begun"):
-            train_fold(CONFIG, **cohort.arguments("1", "begun") | {"manifest": changed})
+            cohort.begin(CONFIG, "begun", manifest=changed)
 
     def test_rows_in_another_order_and_clock_times_are_no_change(self, cohort):
         shuffled = cohort.manifest.sample(fraction=1.0, shuffle=True, seed=1)
@@ -51,31 +52,31 @@ class TestAnExperimentIsOneThing:
     def test_another_configuration_is_refused(self, cohort):
         other = CONFIG.model_copy(update={"seed": 5})
         with pytest.raises(UsageError, match=r"experiment_mismatch.*training configuration"):
-            train_fold(other, **cohort.arguments("1", "begun"))
+            train_fold(**cohort.arguments(other, "1", "begun"))
 
     def test_another_vocabulary_is_refused(self, cohort):
         with pytest.raises(UsageError, match=r"experiment_mismatch.*vocabulary"):
-            train_fold(CONFIG, **cohort.arguments("1", "begun") | {"stages": ["I", "II"]})
+            cohort.begin(CONFIG, "begun", classes=["I", "II"])
 
     def test_what_does_not_change_the_model_is_no_mismatch(self, cohort):
         evaluation = CONFIG.evaluation.model_copy(update={"nsd_tolerance_mm": 1.0})
-        train_fold(CONFIG.model_copy(update={"evaluation": evaluation}), **cohort.arguments("0", "begun"))
+        train_fold(**cohort.arguments(CONFIG.model_copy(update={"evaluation": evaluation}), "0", "begun"))
 
 
 class TestRequestsFromOutside:
     def test_a_request_of_an_earlier_run_does_not_pause_a_new_one(self, cohort):
         control.request(cohort.layout.fold_model("fresh", "0"), "pause")
-        assert train_fold(CONFIG, **cohort.arguments(experiment="fresh")).status == "finished"
+        assert train_fold(**cohort.arguments(CONFIG, experiment="fresh")).status == "finished"
 
     def test_a_request_file_pauses_and_is_answered_once(self, cohort, monkeypatch):
         folder = cohort.layout.fold_model("asked", "0")
         longer = CONFIG.model_copy(update={"steps_per_epoch": 4})
         monkeypatch.setattr(control, "clear", _clear_then(lambda: control.request(folder, "pause")))
         with pytest.raises(TrainingPaused, match="asked, fold 0"):
-            train_fold(longer, **cohort.arguments(experiment="asked"))
+            train_fold(**cohort.arguments(longer, experiment="asked"))
         monkeypatch.undo()
         control.clear(folder)
-        assert train_fold(longer, **cohort.arguments(experiment="asked")).status == "finished"
+        assert train_fold(**cohort.arguments(longer, experiment="asked")).status == "finished"
 
 
 def _clear_then(action):
@@ -97,7 +98,7 @@ def test_patients_without_mask_or_stage_take_part(cohort, tmp_path):
     )
     tiny.make_fold(part.layout, manifest, "0")
     lacking = tiny.TinyCohort(part.layout, manifest)
-    result = train_fold(CONFIG, **lacking.arguments())
+    result = train_fold(**lacking.arguments(CONFIG))
     assert 0 <= result.metrics["dice"] <= 1
 
 
@@ -106,19 +107,19 @@ def test_two_processes_train_one_model_together(cohort):
     """Data parallel, as on several GPUs: every rank its own batches, one set of weights, validation shared."""
     stages = [{"name": "head", "epochs": 1, "freeze": ["network.backbone.*"]}, {"epochs": 1}]
     config = tiny.config(devices=2, stages=stages, steps_per_epoch=2)
-    result = train_fold(config, **cohort.arguments(experiment="parallel"))
+    result = train_fold(**cohort.arguments(config, experiment="parallel"))
     assert result.status == "finished"
     assert 0 <= result.metrics["dice"] <= 1
     assert len(checkpoints.load(result.last)["random"]) == 2
 
 
 def test_a_fold_that_another_process_trains_is_refused_by_name(cohort):
-    arguments = cohort.arguments(experiment="held")
+    arguments = cohort.arguments(CONFIG, experiment="held")
     folder = cohort.layout.fold_model("held", "0")
     folder.mkdir(parents=True)
     with (
         FileLock(str(folder / ".training.lock")),
         pytest.raises(UsageError, match=r"training_under_way: held, fold 0.*--pause"),
     ):
-        train_fold(CONFIG, **arguments)
-    assert train_fold(CONFIG, **arguments).status == "finished"
+        train_fold(**arguments)
+    assert train_fold(**arguments).status == "finished"

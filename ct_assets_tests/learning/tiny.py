@@ -13,6 +13,7 @@ from ct_assets import tables
 from ct_assets.imaging import nifti
 from ct_assets.imaging.volume import Grid, Volume
 from ct_assets.layout import Layout
+from ct_assets.learning.experiment import Experiment
 from ct_assets.learning.volumes import fold_volumes
 from ct_assets.learning.volumes.plan import FINAL, Plan, build_plan
 from ct_assets.settings.folds import PlanSettings
@@ -32,32 +33,26 @@ class TinyCohort:
     layout: Layout
     manifest: pl.DataFrame
 
-    def arguments(self, fold: str = "0", experiment: str = "tiny") -> dict[str, Any]:
+    def begin(self, config: TrainingConfig, experiment: str = "tiny", **changes: Any) -> Experiment:
+        """Begin an experiment on this cohort, or open it with `config` in force."""
+        about = {"manifest": self.manifest, "classes": STAGES, "layout": self.layout} | changes
+        return Experiment.begin(experiment, config, **about)
+
+    def arguments(
+        self, config: TrainingConfig, fold: str = "0", experiment: str = "tiny", **changes: Any
+    ) -> dict[str, Any]:
         """Return the keyword arguments of `train_fold`."""
+        return {**self.predicted(config, fold, experiment, **changes), "tracking_uri": tracking_uri()}
+
+    def predicted(
+        self, config: TrainingConfig, fold: str = "0", experiment: str = "tiny", **changes: Any
+    ) -> dict[str, Any]:
+        """Return the keyword arguments of `predict_fold.predict`."""
         return {
-            "experiment": experiment,
+            "experiment": self.begin(config, experiment, **changes),
             "fold": fold,
             "plan": Plan.load(self.layout.plan(fold)),
             "volumes": tables.read_table(self.layout.fold_volumes(fold), FoldVolumes),
-            "manifest": self.manifest,
-            "layout": self.layout,
-            "stages": STAGES,
-            "tracking_uri": tracking_uri(),
-        }
-
-    def predicted(self, fold: str = "0", experiment: str = "tiny") -> dict[str, Any]:
-        """Return the keyword arguments of `predict_fold.predict`."""
-        arguments = self.arguments(fold, experiment)
-        arguments.pop("tracking_uri")
-        return arguments
-
-    def judged(self, experiment: str = "tiny") -> dict[str, Any]:
-        """Return the keyword arguments of reports and the final model."""
-        return {
-            "experiment": experiment,
-            "manifest": self.manifest,
-            "layout": self.layout,
-            "stages": STAGES,
         }
 
 

@@ -4,12 +4,7 @@ import dagster as dg
 
 from ct_assets import files
 from ct_assets.defs.assets.folds import read_header_factors
-from ct_assets.defs.assets.training import (
-    experiment_manifest,
-    experiment_set,
-    manifest_of_set,
-    settle_experiment,
-)
+from ct_assets.defs.engine.experiments import experiment_set, manifest_of_set, open_experiment
 from ct_assets.defs.engine.graph import TRAINING_POOL, asset_arguments
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.stage import Recorder, link, running
@@ -25,14 +20,7 @@ def cv_report(
     layout, experiment = platform.layout, context.partition_key
     recorder = Recorder(context, platform)
     with running(context):
-        training = settle_experiment(platform, experiment, None)
-        result = report(
-            training,
-            experiment=experiment,
-            manifest=experiment_manifest(platform, training),
-            layout=layout,
-            stages=platform.settings.labels.stages,
-        )
+        result = report(open_experiment(platform, experiment))
     return recorder.result(
         "cv_report",
         files.digest_of(result.figures),
@@ -119,15 +107,7 @@ def final_model(
     layout, experiment = platform.layout, context.partition_key
     recorder = Recorder(context, platform)
     with running(context):
-        training = settle_experiment(platform, experiment, None)
-        model = build(
-            training,
-            experiment=experiment,
-            manifest=experiment_manifest(platform, training),
-            layout=layout,
-            stages=platform.settings.labels.stages,
-            tracking_uri=platform.tracking_uri,
-        )
+        model = build(open_experiment(platform, experiment), tracking_uri=platform.tracking_uri)
     return recorder.result(
         "final_model",
         model.digest,
@@ -158,15 +138,7 @@ def test_report(
     layout, experiment = platform.layout, context.partition_key
     recorder = Recorder(context, platform)
     with running(context):
-        training = settle_experiment(platform, experiment, None)
-        result = report(
-            training,
-            experiment=experiment,
-            manifest=experiment_manifest(platform, training),
-            layout=layout,
-            stages=platform.settings.labels.stages,
-            force=config.force,
-        )
+        result = report(open_experiment(platform, experiment), force=config.force)
     return recorder.result(
         "test_report",
         files.digest_of(result.figures),

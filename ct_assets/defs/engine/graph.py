@@ -16,6 +16,7 @@ from ct_assets.defs.engine.partitions import Kind
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.resources import op_tags
 from ct_assets.defs.operations import automation
+from ct_assets.errors import UsageError
 
 OWNERS = ["team:data-engineering"]
 TRAINING_OWNERS = ["team:machine-learning"]
@@ -30,7 +31,7 @@ class Node:
     partition: Kind | None
     deps: tuple[str, ...]
     sections: tuple[str, ...] = ()
-    """Sections of the settings that decide the result."""
+    """Sections of the settings that decide the result, or single settings (`labels.stages`)."""
     external: Callable[[Platform, str | None], Any] | None = None
     """What the asset reads that no other asset makes (a marker, the clinic's table, a query)."""
     kinds: frozenset[str] = frozenset({"python"})
@@ -73,9 +74,37 @@ def _plan_overrides(platform: Platform, _: str | None) -> Any:
     return files.sha256_file(overrides) if overrides is not None and overrides.is_file() else None
 
 
-def _training_configuration(platform: Platform, key: str | None) -> Any:
-    record = platform.layout.experiment(str(key).split("|")[0]) / "configuration.json"
-    return files.sha256_file(record) if record.is_file() else None
+def _experiment(platform: Platform, key: str | None, *sections: str) -> Any:
+    """What identifies an experiment's trainings, and sections of the configuration in force; None before it began."""
+    from ct_assets.learning.experiment import configuration_in_force, read_record
+
+    folder = platform.layout.experiment(str(key).split("|")[0])
+    try:
+        record = read_record(folder)
+        if record is None:
+            return None
+        config = configuration_in_force(folder, record)
+    except UsageError as error:  # the asset's body refuses it by name
+        return str(error)
+    return [
+        record.config_digest,
+        record.manifest_digest,
+        record.derived_set,
+        list(record.classes),
+        *(getattr(config, section).model_dump(mode="json") for section in sections),
+    ]
+
+
+def _evaluated_experiment(platform: Platform, key: str | None) -> Any:
+    return _experiment(platform, key, "evaluation")
+
+
+def _final_experiment(platform: Platform, key: str | None) -> Any:
+    return _experiment(platform, key, "evaluation", "final")
+
+
+def _final_plan(platform: Platform, key: str | None) -> Any:
+    return [_plan_overrides(platform, None), _experiment(platform, key)]
 
 
 def _derived(platform: Platform, name: str | None) -> Any:
@@ -159,24 +188,27 @@ GRAPH: dict[str, Node] = {
     "fold_model": Node(
         "training",
         "experiment_fold",
-        ("fold_volumes", "fold_plan"),
-        external=_training_configuration,
+        ("fold_volumes", "fold_plan", "cohort_manifest"),
+        ("labels.stages",),
+        external=_experiment,
         kinds=frozenset({"pytorch", "mlflow"}),
         automated=False,
     ),
     "fold_predictions": Node(
         "training",
         "experiment_fold",
-        ("fold_model", "fold_volumes"),
-        external=_training_configuration,
+        ("fold_model", "fold_plan", "fold_volumes", "nifti_cohort", "cohort_manifest"),
+        ("labels.stages",),
+        external=_experiment,
         kinds=frozenset({"pytorch"}),
         automated=False,
     ),
     "cv_report": Node(
         "evaluation",
         "experiment",
-        ("fold_predictions", "cohort_manifest"),
-        external=_training_configuration,
+        ("fold_predictions", "cohort_manifest", "nifti_cohort", "ct_prepro_audit"),
+        ("labels.stages",),
+        external=_evaluated_experiment,
         kinds=frozenset({"html"}),
         automated=False,
     ),
@@ -185,35 +217,40 @@ GRAPH: dict[str, Node] = {
         "experiment",
         ("nifti_cohort", "cohort_manifest", "ct_prepro_audit"),
         ("plan",),
-        _plan_overrides,
+        _final_plan,
         frozenset({"nifti"}),
         automated=False,
     ),
     "final_test_set": Node(
         "evaluation",
         "experiment",
-        ("final_train_set", "nifti_cohort"),
+        ("final_train_set", "nifti_cohort", "cohort_manifest"),
+        external=_experiment,
         kinds=frozenset({"nifti"}),
         automated=False,
     ),
     "final_model": Node(
         "evaluation",
         "experiment",
-        ("cv_report", "fold_model", "final_train_set"),
+        ("cv_report", "fold_model", "fold_plan", "final_train_set", "cohort_manifest"),
+        ("labels.stages",),
+        external=_final_experiment,
         kinds=frozenset({"pytorch", "mlflow"}),
         automated=False,
     ),
     "test_report": Node(
         "evaluation",
         "experiment",
-        ("final_model", "final_test_set"),
+        ("final_model", "final_test_set", "nifti_cohort", "cohort_manifest", "ct_prepro_audit"),
+        ("labels.stages",),
+        external=_evaluated_experiment,
         kinds=frozenset({"html"}),
         automated=False,
     ),
     "derived_set": Node(
         "derived",
         "derived",
-        ("nifti_cohort", "cohort_manifest"),
+        ("nifti_cohort", "cohort_manifest", "ct_prepro_audit"),
         ("plan",),
         _derived,
         frozenset({"nifti"}),
@@ -234,7 +271,7 @@ GRAPH: dict[str, Node] = {
         "neuro", None, ("neuro_cache",), ("neuro",), kinds=frozenset({"html"}), automated=False
     ),
     "brain_features": Node(
-        "brain", None, ("metadata_audit", "labels"), ("brain",), _brain_raw, TABLE, automated=False
+        "brain", None, ("metadata_audit", "labels"), ("brain", "audit"), _brain_raw, TABLE, automated=False
     ),
     "brain_first_look": Node(
         "brain", None, ("brain_features",), ("brain",), kinds=frozenset({"html"}), automated=False

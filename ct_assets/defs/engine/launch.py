@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from ct_assets import progress
-from ct_assets.defs.assets.training import settle_experiment
 from ct_assets.defs.engine import partitions
+from ct_assets.defs.engine.experiments import begin_experiment
 from ct_assets.defs.engine.graph import GRAPH
 from ct_assets.defs.engine.instance import open_instance
 from ct_assets.defs.engine.pipeline import Outcome, Pipeline, run_to_the_door
@@ -103,7 +103,7 @@ def _train_and_judge(pipeline: Pipeline, config: TrainingConfig, experiment: str
 
 
 def _train(pipeline: Pipeline, config: TrainingConfig, experiment: str, folds: list[str]) -> None:
-    settle_experiment(pipeline.platform, experiment, config)
+    begin_experiment(pipeline.platform, experiment, config)
     pipeline.add_experiment(experiment)
     pipeline.refresh(
         ["fold_model", "fold_predictions"], [partitions.join_key(experiment, fold) for fold in folds]

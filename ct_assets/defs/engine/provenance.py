@@ -15,6 +15,7 @@ from ct_assets import files
 from ct_assets.defs.engine import partitions
 from ct_assets.defs.engine.graph import GRAPH
 from ct_assets.defs.engine.platform import Platform
+from ct_assets.settings import Settings
 from ct_assets.settings.brain import configurations
 
 INPUT_DIGEST = "input_digest"
@@ -86,7 +87,7 @@ def input_digest(records: Records, platform: Platform, name: str, partition: str
         {
             "code_version": node.code_version,
             "settings": {
-                section: _wherever(getattr(platform.settings, section)) for section in node.sections
+                section: _wherever(setting(platform.settings, section)) for section in node.sections
             },
             "external": None if node.external is None else node.external(platform, partition),
             "upstream": upstream,
@@ -94,12 +95,22 @@ def input_digest(records: Records, platform: Platform, name: str, partition: str
     )
 
 
-def _wherever(section: BaseModel) -> Any:
+def setting(settings: Settings, name: str) -> Any:
+    """Return a section of the settings, or one setting of it by a dotted name."""
+    value: Any = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _wherever(section: Any) -> Any:
     """Return a section of the settings as plain values, of outside files only the name.
 
     What stands in them counts by itself (`external`); where they lie differs between the machines of one
     platform, and would have each make anew what the other made.
     """
+    if not isinstance(section, BaseModel):
+        return _without_folders(section, section)
     return _without_folders(section.model_dump(), section.model_dump(mode="json"))
 
 

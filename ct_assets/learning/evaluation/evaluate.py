@@ -23,8 +23,8 @@ from ct_assets.learning.evaluation import metrics_report as judged
 from ct_assets.learning.evaluation import segmentation as metrics_segmentation
 from ct_assets.learning.evaluation.predict_fold import PREDICTIONS_NAME, predict_cases, scanner_of
 from ct_assets.learning.evaluation.test_access_log import Reading, Readings
+from ct_assets.learning.experiment import Experiment, manifest_digest
 from ct_assets.learning.models import bundle
-from ct_assets.learning.training.train import manifest_digest
 from ct_assets.settings.training import TrainingConfig
 from ct_assets.tables.learning import Predictions, SegmentationScores
 
@@ -69,12 +69,8 @@ class TestReport:
 
 
 def cv_report(
-    config: TrainingConfig,
+    experiment: Experiment,
     *,
-    experiment: str,
-    manifest: pl.DataFrame,
-    layout: Layout,
-    stages: Sequence[str],
     headers: pl.DataFrame | None = None,
     out: Path | None = None,
 ) -> CvReport:
@@ -88,9 +84,11 @@ def cv_report(
     """
     from ct_assets.reports import experiment as page
 
+    config, layout, manifest, stages = (
+        experiment.config, experiment.layout, experiment.manifest, experiment.classes,
+    )  # fmt: skip
     headers = _headers_of(layout, manifest) if headers is None else headers
-    training = manifest.filter(pl.col("split") == "train")
-    predictions = out_of_fold(layout, experiment, training)
+    predictions = out_of_fold(layout, experiment.name, experiment.training)
     scores = score_cases(predictions, manifest, layout, config, MODEL)
     plain = _score_threshold_rule(predictions, manifest, layout, config)
     rows = _with_headers(predictions, headers)
@@ -102,29 +100,30 @@ def cv_report(
     all_scores = pl.concat([scores, plain])
     content = {
         "kind": "cross_validation",
-        **_head(config, experiment, manifest, stages, predictions),
+        **_head(experiment, manifest, predictions),
         **judged.build(all_scores, stage, config.evaluation, seed=config.seed, model=MODEL),
         "calibration": frozen.model_dump(mode="json"),
     }
-    folder = layout.experiment(experiment)
+    folder = experiment.folder
     files.write_json(folder / CALIBRATION_NAME, frozen.model_dump(mode="json"))
     tables.write_table(folder / SCORES_NAME, all_scores, SegmentationScores)
     files.write_json(folder / CV_NAME, content)
     path = out or layout.reports / CV_NAME
     files.write_json(path, content)
     written = page.write(
-        content, predictions, all_scores, layout, manifest, folder=layout.reports / "experiments" / experiment
+        content,
+        predictions,
+        all_scores,
+        layout,
+        manifest,
+        folder=layout.reports / "experiments" / experiment.name,
     )
     return CvReport(path, written, content)
 
 
 def test_report(
-    config: TrainingConfig,
+    experiment: Experiment,
     *,
-    experiment: str,
-    manifest: pl.DataFrame,
-    layout: Layout,
-    stages: Sequence[str],
     headers: pl.DataFrame | None = None,  # noqa: PT028 - it is no test
     force: bool = False,  # noqa: PT028
     out: Path | None = None,  # noqa: PT028
@@ -137,42 +136,45 @@ def test_report(
     """
     from ct_assets.reports import experiment as page
 
+    config, layout, manifest, stages = (
+        experiment.config, experiment.layout, experiment.manifest, experiment.classes,
+    )  # fmt: skip
     headers = _headers_of(layout, manifest) if headers is None else headers
-    folder = layout.final_model(experiment)
+    folder = layout.final_model(experiment.name)
     opened = bundle.load(folder)
+    _check_bundle(opened, experiment)
     test = manifest.filter(pl.col("split") == "test").sort("case_id")
     if test.is_empty():
         raise UsageError("the manifest has no test patients: there is nothing to read")
     readings = Readings(layout.root / "models")
     reading = Reading(
-        experiment=experiment,
+        experiment=experiment.name,
         model_digest=opened.digest,
         test_digest=manifest_digest(test),
-        settings_digest=files.digest_of(config.evaluation.model_dump(mode="json")),
+        settings_digest=config.evaluation.digest,
     )
     path = out or layout.reports / TEST_NAME
-    kept = layout.experiment(experiment) / TEST_NAME
+    kept = experiment.folder / TEST_NAME
     if readings.has(reading) and kept.exists():
         content = files.read_json(kept)
         files.write_json(path, content)
         progress.say("the test split was read before with this very model and these settings: same report")
-        return TestReport(path, layout.reports / "tests" / experiment / page.PAGE_NAME, content)
+        return TestReport(path, layout.reports / "tests" / experiment.name / page.PAGE_NAME, content)
     readings.open(reading, force=force)
     members = bundle.open_members(folder, opened)
     predictions = predict_cases(
-        members, test, opened.config, layout, layout.experiment(experiment) / "test_predictions",
+        members, test, opened.config, layout, experiment.folder / "test_predictions",
         fold=None, model_sha256=opened.digest,
     )  # fmt: skip
     predictions = _with_headers(predictions, headers)
-    tables.write_table(layout.experiment(experiment) / f"test_{PREDICTIONS_NAME}", predictions, Predictions)
+    tables.write_table(experiment.folder / f"test_{PREDICTIONS_NAME}", predictions, Predictions)
     scores = score_cases(predictions, manifest, layout, config, MODEL)
     plain = _score_threshold_rule(predictions, manifest, layout, config)
-    training = manifest.filter(pl.col("split") == "train")
-    stage = _stage_of_test(predictions, training, stages, headers, opened.calibration)
+    stage = _stage_of_test(predictions, experiment.training, stages, headers, opened.calibration)
     all_scores = pl.concat([scores, plain])
     content = {
         "kind": "test",
-        **_head(config, experiment, test, stages, predictions),
+        **_head(experiment, test, predictions),
         **judged.build(all_scores, stage, config.evaluation, seed=config.seed, model=MODEL),
         "calibration": opened.calibration.model_dump(mode="json"),
         "model_digest": opened.digest,
@@ -182,9 +184,43 @@ def test_report(
     files.write_json(kept, content)
     files.write_json(path, content)
     written = page.write(
-        content, predictions, all_scores, layout, manifest, folder=layout.reports / "tests" / experiment
+        content, predictions, all_scores, layout, manifest, folder=layout.reports / "tests" / experiment.name
     )
     return TestReport(path, written, content)
+
+
+def check_report(report: Mapping[str, Any], experiment: Experiment) -> None:
+    """Refuse a report over the folds that is not of this experiment under the evaluation settings in force."""
+    now = {
+        "config_digest": experiment.config.digest,
+        "settings_digest": experiment.config.evaluation.digest,
+        "manifest_digest": experiment.manifest_digest,
+        "stages": list(experiment.classes),
+    }
+    if differing := sorted(key for key, value in now.items() if report.get(key) != value):
+        raise UsageError(
+            f"experiment {experiment.name}: its {CV_NAME} was made under others ({', '.join(differing)}); "
+            "materialize cv_report again"
+        )
+
+
+def _check_bundle(opened: bundle.Bundle, experiment: Experiment) -> None:
+    """Refuse a final model that was not built from this experiment under the evaluation settings in force."""
+    differing = [
+        what
+        for what, value, now in (
+            ("training configuration", opened.config_digest, experiment.config.digest),
+            ("cohort manifest", opened.manifest_digest, experiment.manifest_digest),
+            ("evaluation settings", opened.config.evaluation, experiment.config.evaluation),
+            ("classes", opened.stages or experiment.classes, experiment.classes),
+        )
+        if value != now
+    ]
+    if differing:
+        raise UsageError(
+            f"experiment {experiment.name}: its final model was built under another {', '.join(differing)}; "
+            "materialize cv_report and final_model again"
+        )
 
 
 def headline(content: dict[str, Any]) -> dict[str, Any]:
@@ -363,19 +399,15 @@ def _stage_of_test(
     return judged.StageData(rows, truth, models, tuple(stages), frozen.operating_points)
 
 
-def _head(
-    config: TrainingConfig,
-    experiment: str,
-    manifest: pl.DataFrame,
-    stages: Sequence[str],
-    predictions: pl.DataFrame,
-) -> dict[str, Any]:
+def _head(experiment: Experiment, manifest: pl.DataFrame, predictions: pl.DataFrame) -> dict[str, Any]:
+    config = experiment.config
     return {
-        "experiment": experiment,
+        "experiment": experiment.name,
         "config_digest": config.digest,
+        "settings_digest": config.evaluation.digest,
         "manifest_digest": manifest_digest(manifest),
         "models": sorted(set(predictions["model_sha256"])),
-        "stages": list(stages),
+        "stages": list(experiment.classes),
         "patients": predictions["patient_id"].n_unique(),
         "cases": predictions.height,
         "folds": sorted({fold for fold in predictions["fold"] if fold is not None}),

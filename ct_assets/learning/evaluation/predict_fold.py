@@ -12,6 +12,7 @@ from ct_assets import files, progress, tables
 from ct_assets.errors import UsageError
 from ct_assets.imaging import nifti
 from ct_assets.layout import Layout
+from ct_assets.learning.experiment import Experiment
 from ct_assets.learning.models import bundle
 from ct_assets.learning.models.bundle import Member
 from ct_assets.learning.training import checkpoints
@@ -26,15 +27,11 @@ SCANNER_COLUMNS = ("manufacturer", "manufacturer_model_name")
 
 
 def predict(
-    config: TrainingConfig,
+    experiment: Experiment,
     *,
-    experiment: str,
     fold: str,
     plan: Plan,
     volumes: pl.DataFrame,
-    manifest: pl.DataFrame,
-    layout: Layout,
-    stages: Sequence[str],
     model_dir: Path | None = None,
 ) -> pl.DataFrame:
     """Predict the fold's validation patients with its model; return and write the table `Predictions`.
@@ -42,23 +39,28 @@ def predict(
     Masks lie in `predictions/<case_id>/mask.nii.gz` of the training's folder. Raises `UsageError` where the
     fold is not trained, or was trained on another plan or other volumes.
     """
-    folder = model_dir or layout.fold_model(experiment, fold)
+    config, layout = experiment.config, experiment.layout
+    folder = model_dir or layout.fold_model(experiment.name, fold)
     check_plan(plan, volumes, fold)
     result_path = folder / RESULT_NAME
     if not result_path.exists():
         raise UsageError(
-            f"experiment {experiment}, fold {fold}: is not trained to the end; launch its training"
+            f"experiment {experiment.name}, fold {fold}: is not trained to the end; launch its training"
         )
     result = files.read_json(result_path)
-    if result["identity"] != identity_of(config, plan, volumes, stages):
+    if result["identity"] != identity_of(config, plan, volumes, experiment.classes):
         raise UsageError(
-            f"stale_plan: experiment {experiment}, fold {fold}: the model was trained on another plan, other "
+            f"stale_plan: experiment {experiment.name}, fold {fold}: the model was trained on another plan, other "
             "volumes or settings; train it again under a new experiment name"
         )
     weights = folder / checkpoints.WEIGHTS_NAME
-    member = bundle.open_member(fold, weights, plan, config, len(stages), bundle.device_of(config))
+    member = bundle.open_member(
+        fold, weights, plan, config, len(experiment.classes), bundle.device_of(config)
+    )
     validated = volumes.filter(pl.col("role") == "validation").sort("case_id")
-    cases = manifest.filter(pl.col("case_id").is_in(validated["case_id"].to_list())).sort("case_id")
+    cases = experiment.manifest.filter(pl.col("case_id").is_in(validated["case_id"].to_list())).sort(
+        "case_id"
+    )
     table = predict_cases(
         [member], cases, config, layout, folder / MASKS_DIR, fold=fold, model_sha256=result["weights_sha256"]
     )

@@ -9,20 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from ct_assets import files, progress
 from ct_assets.errors import UsageError
 from ct_assets.layout import Layout
 from ct_assets.learning.evaluation.calibration import Calibration
-from ct_assets.learning.evaluation.evaluate import CALIBRATION_NAME, CV_NAME
+from ct_assets.learning.evaluation.evaluate import CALIBRATION_NAME, CV_NAME, check_report
+from ct_assets.learning.experiment import Experiment
 from ct_assets.learning.models import bundle, registry
 from ct_assets.learning.models import card as model_card
 from ct_assets.learning.training import checkpoints, tracking
-from ct_assets.learning.training.train import RESULT_NAME, environment, manifest_digest, train_fold
+from ct_assets.learning.training.train import RESULT_NAME, environment, train_fold
 from ct_assets.learning.volumes import derived
 from ct_assets.learning.volumes.plan import FINAL, Plan
-from ct_assets.settings.training import TrainingConfig, TrainingStage
+from ct_assets.settings.training import TrainingStage
 
 SINGLE_DIR = "single"
 """Folder of the training on all patients, beside the folds'."""
@@ -50,12 +49,8 @@ class FinalModel:
 
 
 def build(
-    config: TrainingConfig,
+    experiment: Experiment,
     *,
-    experiment: str,
-    manifest: pl.DataFrame,
-    layout: Layout,
-    stages: Sequence[str],
     tracking_uri: str | None = None,
     workers: int = 1,
 ) -> FinalModel:
@@ -65,33 +60,24 @@ def build(
     the median of the folds' best epochs; its calibration is that of the folds, marked as transferred. Raises
     `UsageError` where folds or the report over them are missing.
     """
-    report_path = layout.experiment(experiment) / CV_NAME
+    config, layout = experiment.config, experiment.layout
+    report_path = experiment.folder / CV_NAME
     if not report_path.exists():
-        raise UsageError(f"experiment {experiment}: has no report over its folds yet; make cv_report first")
-    report = files.read_json(report_path)
-    calibration = Calibration.model_validate(
-        files.read_json(layout.experiment(experiment) / CALIBRATION_NAME)
-    )
-    sources = _folds(layout, experiment, report["folds"], config.derived_set or derived.FULL)
-    if config.final.kind == "single":
-        source = _train_single(
-            config,
-            experiment,
-            manifest,
-            layout,
-            stages,
-            tracking_uri,
-            [s.best_epoch for s in sources],
-            workers,
+        raise UsageError(
+            f"experiment {experiment.name}: has no report over its folds yet; make cv_report first"
         )
+    report = files.read_json(report_path)
+    check_report(report, experiment)
+    calibration = Calibration.model_validate(files.read_json(experiment.folder / CALIBRATION_NAME))
+    sources = _folds(layout, experiment.name, report["folds"], config.derived_set or derived.FULL)
+    if config.final.kind == "single":
+        source = _train_single(experiment, tracking_uri, [s.best_epoch for s in sources], workers)
         sources, calibration = [source], calibration.transferred()
-    folder = layout.final_model(experiment)
+    folder = layout.final_model(experiment.name)
     described: dict[str, Any] = {}
 
     def fill(partial: Path) -> None:
-        described["bundle"] = _fill(
-            partial, config, experiment, manifest, stages, sources, calibration, report
-        )
+        described["bundle"] = _fill(partial, experiment, sources, calibration, report)
 
     files.replace_directory(folder, fill)
     made = described["bundle"]
@@ -161,39 +147,29 @@ def _source(name: str, folder: Path, plan: Plan) -> Source:
 
 
 def _train_single(
-    config: TrainingConfig,
-    experiment: str,
-    manifest: pl.DataFrame,
-    layout: Layout,
-    stages: Sequence[str],
-    tracking_uri: str | None,
-    best_epochs: list[int],
-    workers: int,
+    experiment: Experiment, tracking_uri: str | None, best_epochs: list[int], workers: int
 ) -> Source:
     """Train on all training patients under the plan of all of them; nobody is left to validate on."""
     from ct_assets.learning.volumes import fold_volumes
 
+    config, layout = experiment.config, experiment.layout
     plan_path = derived.final_dirs(layout.root, config.derived_set or derived.FULL)[0] / "plan.json"
     if not plan_path.exists():
         raise UsageError("the final training set is not made yet: make final_train_set first")
     plan = Plan.load(plan_path)
-    volumes = fold_volumes.build(manifest, FINAL, plan, layout.root, layout.store, workers)
+    volumes = fold_volumes.build(experiment.manifest, FINAL, plan, layout.root, layout.store, workers)
     epochs = max(1, round(statistics.median(best_epochs)))
     shortened = config.model_copy(update={"stages": stages_of(config.stages, epochs)})
     progress.say(f"final model: {epochs} epochs, the median of the folds' best")
-    folder = layout.experiment(experiment) / SINGLE_DIR
+    folder = experiment.folder / SINGLE_DIR
     train_fold(
-        shortened,
-        experiment=experiment,
+        experiment,
         fold=FINAL,
         plan=plan,
         volumes=volumes,
-        manifest=manifest,
-        layout=layout,
-        stages=stages,
         tracking_uri=tracking_uri,
         model_dir=folder,
-        experiment_config=config,
+        config=shortened,
     )
     return _source(SINGLE_DIR, folder, plan)
 
@@ -211,14 +187,12 @@ def stages_of(stages: Sequence[TrainingStage], epochs: int) -> tuple[TrainingSta
 
 def _fill(
     folder: Path,
-    config: TrainingConfig,
-    experiment: str,
-    manifest: pl.DataFrame,
-    stages: Sequence[str],
+    experiment: Experiment,
     sources: Sequence[Source],
     calibration: Calibration,
     report: dict[str, Any],
 ) -> bundle.Bundle:
+    config = experiment.config
     members = []
     for source in sources:
         weights, plan = f"{source.name}.safetensors", f"{source.name}.plan.json"
@@ -236,19 +210,19 @@ def _fill(
             )
         )
     made = bundle.Bundle(
-        experiment=experiment,
+        experiment=experiment.name,
         kind=config.final.kind,
-        stages=tuple(stages) if config.stage_head is not None and len(stages) > 1 else (),
+        stages=experiment.classes if config.stage_head is not None and len(experiment.classes) > 1 else (),
         config=config.model_copy(update={"pretrained": None}),
         config_digest=config.digest,
-        manifest_digest=manifest_digest(manifest),
+        manifest_digest=experiment.manifest_digest,
         members=tuple(members),
         calibration=calibration,
         conventions=bundle.CONVENTIONS,
         versions={name: version for name, version in environment().items() if name != "device"},
     ).sealed()
     files.write_json(folder / bundle.BUNDLE_NAME, made.model_dump(mode="json"))
-    files.write_text(folder / CARD_NAME, model_card.write(made, manifest, report))
+    files.write_text(folder / CARD_NAME, model_card.write(made, experiment.manifest, report))
     return made
 
 

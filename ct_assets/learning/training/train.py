@@ -4,7 +4,7 @@ Belongs here: refusals by name, the record, the tracking run, devices. The loop 
 """
 
 import platform as machine
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from lightning.fabric import Fabric
 import ct_assets
 from ct_assets import files, progress
 from ct_assets.errors import UsageError
-from ct_assets.layout import Layout
+from ct_assets.learning.experiment import Experiment
 from ct_assets.learning.training import checkpoints, control, state, tracking, weights
 from ct_assets.learning.training.lung_task import LungData, LungTask
 from ct_assets.learning.training.trainer import FitResult, Trainer, seed_everything
@@ -29,7 +29,6 @@ from ct_assets.settings.training import TrainingConfig
 
 RECORD_NAME = "training.json"
 RESULT_NAME = "result.json"
-EXPERIMENT_NAME = "experiment.json"
 PATIENTS_NAME = "patients.json"
 """Who was in a training, by pseudonym: kept beside it, told to no tracking server, so that a model which
 learned from somebody who withdraws is known."""
@@ -56,53 +55,47 @@ class TrainingResult:
 
 
 def train_fold(
-    config: TrainingConfig,
+    experiment: Experiment,
     *,
-    experiment: str,
     fold: str,
     plan: Plan,
     volumes: pl.DataFrame,
-    manifest: pl.DataFrame,
-    layout: Layout,
-    stages: Sequence[str],
     tracking_uri: str | None = None,
     model_dir: Path | None = None,
     resume: bool = True,
-    experiment_config: TrainingConfig | None = None,
+    config: TrainingConfig | None = None,
     store_dir: Path | None = None,
 ) -> TrainingResult:
     """Train one fold of an experiment, or go on where an earlier process was paused or killed.
 
-    `volumes` is the fold's table `FoldVolumes`, `stages` the vocabulary in order; `store_dir` is the store of
-    a smaller set, where that is trained on; `experiment_config` is the experiment's own configuration where
-    this training's follows from it (fewer epochs). A training that is complete returns its result at once.
-    Raises `UsageError` with the code of `ct_assets.reasons` where the plan is stale, the manifest has changed,
-    or the configuration is not the experiment's, and `TrainingPaused` once everything is saved when a pause is
+    `volumes` is the fold's table `FoldVolumes`; `store_dir` is the store of a smaller set, where that is trained
+    on; `config` is this training's own configuration where it only follows from the experiment's (fewer epochs).
+    A training that is complete returns its result at once. Raises `UsageError` with the code of
+    `ct_assets.reasons` where the plan is stale, and `TrainingPaused` once everything is saved when a pause is
     asked for.
     """
-    folder = model_dir or layout.fold_model(experiment, fold)
+    layout, config = experiment.layout, config or experiment.config
+    folder = model_dir or layout.fold_model(experiment.name, fold)
     check_plan(plan, volumes, fold)
-    experiment_dir = layout.experiment(experiment)
-    settle_experiment(experiment_dir, experiment, experiment_config or config, manifest, stages)
-    identity = identity_of(config, plan, volumes, stages)
+    identity = identity_of(config, plan, volumes, experiment.classes)
     done = _finished(folder, identity) if resume else None
     if done is not None:
-        progress.say(f"{experiment}, fold {fold}: is trained already")
+        progress.say(f"{experiment.name}, fold {fold}: is trained already")
         return done
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_training_of(folder, f"{experiment}, fold {fold}"):
+    with _only_training_of(folder, f"{experiment.name}, fold {fold}"):
         job = Job(
             config=config,
-            experiment=experiment,
+            experiment=experiment.name,
             fold=fold,
             plan=plan,
             volumes=volumes,
             store_dir=store_dir or layout.store,
-            stages=tuple(stages),
+            stages=experiment.classes,
             folder=folder,
             identity=identity,
-            manifest_digest=manifest_digest(manifest),
-            experiment_dir=experiment_dir,
+            manifest_digest=experiment.manifest_digest,
+            experiment_dir=experiment.folder,
             tracking_uri=tracking_uri or tracking.default_uri(layout),
         )
         return _run(job, resume)
@@ -163,48 +156,8 @@ def check_plan(plan: Plan, volumes: pl.DataFrame, fold: str) -> None:
         )
 
 
-def settle_experiment(
-    experiment_dir: Path,
-    experiment: str,
-    config: TrainingConfig,
-    manifest: pl.DataFrame,
-    stages: Sequence[str],
-) -> None:
-    """Write down what the experiment trains, or refuse what differs from what is written down."""
-    experiment_dir.mkdir(parents=True, exist_ok=True)
-    path = experiment_dir / EXPERIMENT_NAME
-    now = {
-        "experiment": experiment,
-        "config_digest": config.digest,
-        "manifest_digest": manifest_digest(manifest),
-        "stages": list(stages),
-    }
-    with FileLock(str(experiment_dir / f".{EXPERIMENT_NAME}.lock")):
-        if not path.exists():
-            files.write_json(path, now)
-            return
-        begun = files.read_json(path)
-    if begun["manifest_digest"] != now["manifest_digest"]:
-        raise UsageError(
-            f"manifest_changed: experiment {experiment} was begun with another cohort manifest; start one with "
-            "a new name, so that all folds see one cohort"
-        )
-    if begun["config_digest"] != now["config_digest"] or begun["stages"] != now["stages"]:
-        what = "vocabulary of stages" if begun["stages"] != now["stages"] else "training configuration"
-        raise UsageError(
-            f"experiment_mismatch: experiment {experiment} was begun with another {what}; start one with a new "
-            "name, or go back to what it was begun with"
-        )
-
-
-def manifest_digest(manifest: pl.DataFrame) -> str:
-    """Digest of the manifest's rows, whatever their order; clock times do not count."""
-    kept = manifest.select(sorted(name for name in manifest.columns if not name.endswith("_at")))
-    return files.digest_of(kept.sort("case_id").to_dicts())
-
-
 def identity_of(
-    config: TrainingConfig, plan: Plan, volumes: pl.DataFrame, stages: Sequence[str]
+    config: TrainingConfig, plan: Plan, volumes: pl.DataFrame, classes: tuple[str, ...]
 ) -> dict[str, str]:
     """Return the digests that tell two trainings apart; checkpoints carry them."""
     described = volumes.sort("case_id").select(
@@ -214,7 +167,7 @@ def identity_of(
         "config_digest": config.digest,
         "plan_digest": plan.digest,
         "volumes_digest": files.digest_of(described.to_dicts()),
-        "stages": "|".join(stages),
+        "stages": "|".join(classes),
     }
 
 
