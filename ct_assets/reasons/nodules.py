@@ -1,0 +1,100 @@
+"""Reason codes of nodule annotations and findings: (code, meaning, what the user can do)."""
+
+REASONS: tuple[tuple[str, str, str], ...] = (
+    ("lidc_no_xml", "The file is no XML.", "Take it out of the folder."),
+    ("lidc_broken_xml", "The XML is broken or truncated.", "Fetch the file again."),
+    (
+        "lidc_forbidden_xml",
+        "The XML has a document type or entities, which no read message has; it was not expanded.",
+        "Find out where the file comes from.",
+    ),
+    ("lidc_too_large", "The file is larger than 64 MiB.", "Find out where the file comes from."),
+    ("lidc_other_message", "The XML is no read message of LIDC-IDRI.", "Take it out of the folder."),
+    ("lidc_radiograph", "The message is about a radiograph.", "Nothing; only CT is read."),
+    (
+        "lidc_no_series",
+        "The header of the message names no SeriesInstanceUID.",
+        "Fetch the file again.",
+    ),
+    (
+        "lidc_images_missing",
+        "No image of the message's series is among the images, so nothing in it has a position.",
+        "Add the series to the folder of images.",
+    ),
+    ("lidc_exact_copy", "Another file has the same bytes.", "Nothing; it counts once."),
+    (
+        "lidc_sessions_repeated",
+        "All reading sessions of the file are in another file of the series too; they count once.",
+        "Nothing.",
+    ),
+    (
+        "lidc_sessions_joined",
+        "Several files hold different reading sessions of one series; they were joined.",
+        "Check that no reader is in two of them.",
+    ),
+    (
+        "lidc_readings_conflict",
+        "Several files of one series agree in part only, or hold more than four sessions together.",
+        "Leave the valid file of the series in the folder.",
+    ),
+    (
+        "lidc_no_sessions",
+        "The message has no reading session.",
+        "Fetch the file again.",
+    ),
+    (
+        "image_not_in_series",
+        "A mark names an image that is not in the series; what was drawn on it is left out.",
+        "Add the image, or find out which series the file belongs to.",
+    ),
+    (
+        "image_geometry_unknown",
+        "The header of a marked image does not tell where its pixels lie.",
+        "Export the series again.",
+    ),
+    (
+        "outline_unreadable",
+        "An outline has no points, a point that is no pixel, or an unknown inclusion; it is left out.",
+        "Fetch the file again.",
+    ),
+    (
+        "outline_outside_image",
+        "An outline leaves its image; it is left out.",
+        "Find out which series the file belongs to.",
+    ),
+    (
+        "outline_without_interior",
+        "The outlines of a nodule enclose no pixel: by the rules of LIDC its points lie outside the nodule.",
+        "Nothing; its centre is the mean of its points.",
+    ),
+    (
+        "outline_skips_slices",
+        "The outlines of a nodule leave out slices between two others; nothing was filled in.",
+        "Nothing, where the reader meant it.",
+    ),
+    (
+        "slice_position_differs",
+        "The message puts an image at another z than the image's own header, which is used.",
+        "Nothing; the image is known by its UID.",
+    ),
+    (
+        "small_nodule_rated",
+        "A mark of one point, so of a nodule under 3 mm, has ratings.",
+        "Nothing.",
+    ),
+    (
+        "more_marks_than_readers",
+        "A reader marked several places that other marks join into one nodule.",
+        "Look at the marks; it may be two nodules.",
+    ),
+    (
+        "rating_out_of_range",
+        "A rating, diameter or growth has a value that its scale does not have; it counts as not given.",
+        "Correct the value.",
+    ),
+    (
+        "malignancy_not_rated",
+        "Malignancy is not rated, so there is no triage score.",
+        "Nothing.",
+    ),
+)
