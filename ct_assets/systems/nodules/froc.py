@@ -27,6 +27,8 @@ from ct_assets.systems.nodules import csv_files
 FINDING_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
 MARK_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "probability")
 CONFIDENCE = 0.95
+LEAST_DEFINED_SHARE = 0.5
+"""With fewer resamples that hold a finding no interval is given."""
 WITHOUT_EXCLUDED = (
     "no list of excluded findings was given: marks on them count as false, so the figures are not LUNA16's"
 )
@@ -75,22 +77,24 @@ def evaluate(
 
 
 def interval(matching: Matching, scans: Sequence[str], *, samples: int, seed: int) -> dict[str, Any]:
-    """Return percentile intervals over resampled scans; nulls where fewer than two scans were given."""
+    """Return percentile intervals over resampled scans, as the challenge has them.
+
+    Resamples without a finding are left out; limits are null with fewer than two scans, or where most are left out.
+    """
     values = matching.sensitivity(bootstrap.patient_weights(scans, samples, seed))
-    columns = {"cpm": values.mean(axis=1)}
-    columns |= {f"{rate:g}": values[:, at] for at, rate in enumerate(FALSE_MARKS_PER_SCAN)}
-    limits: dict[str, list[float | None]] = {}
-    undefined = 0.0
-    for name, column in columns.items():
-        low, high, undefined = bootstrap.interval(column, CONFIDENCE)
-        limits[name] = [low, high] if len(scans) > 1 else [None, None]
+    defined = values[np.isfinite(values).all(axis=1)]
+    columns = np.column_stack([defined.mean(axis=1), defined])
+    limits: list[list[float | None]] = [[None, None]] * columns.shape[1]
+    if len(scans) > 1 and len(defined) >= LEAST_DEFINED_SHARE * samples:
+        tail = 50 * (1 - CONFIDENCE)
+        limits = np.percentile(columns, [tail, 100 - tail], axis=0).T.tolist()
     return {
         "confidence": CONFIDENCE,
         "samples": samples,
         "seed": seed,
-        "undefined_share": undefined,
-        "cpm": limits.pop("cpm"),
-        "sensitivity_at": limits,
+        "undefined_share": 1 - len(defined) / samples,
+        "cpm": limits[0],
+        "sensitivity_at": {f"{rate:g}": limits[at + 1] for at, rate in enumerate(FALSE_MARKS_PER_SCAN)},
     }
 
 
