@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from ct_assets import parallel, progress, tables
-from ct_assets.dicom import elements, header
+from ct_assets.dicom import content, elements, header
 from ct_assets.tables.audits import MetadataAudit
 
 FILES_PER_TASK = 256
@@ -94,8 +94,10 @@ def with_content_digests(index: pl.DataFrame, root: Path) -> pl.DataFrame:
         pl.col("content") | pl.col("pixels")
     )
     digests: dict[str, tuple[str | None, str | None]] = {}
-    for path, content, pixels in wanted.iter_rows():
-        digests[path] = _digests(root / path, content=content, pixels=pixels)
+    for path, needs_both, pixels in wanted.iter_rows():
+        digests[path] = _digests(root / path, content=needs_both, pixels=pixels)
+    for path in _written_differently(index, digests):
+        digests[path] = (content.digest(root / path), digests[path][1])
     names = ("content_sha256", "pixel_sha256")
     if not digests:
         return index.with_columns(pl.lit(None, pl.String).alias(name) for name in names)
@@ -107,6 +109,21 @@ def with_content_digests(index: pl.DataFrame, root: Path) -> pl.DataFrame:
         .alias(name)
         for at, name in enumerate(names)
     )
+
+
+def _written_differently(index: pl.DataFrame, digests: dict[str, tuple[str | None, str | None]]) -> list[str]:
+    """Return the paths whose instance has files of unequal bytes, which may say the same all the same."""
+    bytes_of = pl.DataFrame(
+        {"path": list(digests), "content": [content for content, _ in digests.values()]},
+        schema={"path": pl.String, "content": pl.String},
+    )
+    repeated = index.select("path", "sop_instance_uid").join(bytes_of, on="path")
+    unequal = repeated.filter(
+        pl.col("sop_instance_uid").is_not_null()
+        & (pl.len().over("sop_instance_uid") > 1)
+        & ((pl.col("content").n_unique().over("sop_instance_uid") > 1) | pl.col("content").is_null())
+    )
+    return unequal["path"].to_list()
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -78,6 +78,12 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "The same bytes under the same SOPInstanceUID are in the batch already.",
         "Nothing to do: one of them is used.",
     ),
+    (
+        "equal_instance",
+        "The same instance is in the batch already in another encoding: equal data set and pixels, other file meta "
+        "information, preamble or transfer syntax.",
+        "Nothing to do: one of them is used.",
+    ),
     # Identity
     (
         "conflicting_duplicate",

@@ -127,7 +127,11 @@ def _refuse(one: Planned, profile: DeidProfile, key: SecretKey) -> None:
 
 
 def _settle_duplicates(planned: list[Planned]) -> None:
-    """Keep one of equal files; of unequal ones under one SOPInstanceUID, keep none."""
+    """Keep one of equal instances; of unequal ones under one SOPInstanceUID, keep none.
+
+    Files of equal bytes are exact copies; files of unequal bytes that say the same (another export: file meta
+    information, preamble, transfer syntax) are one instance too.
+    """
     by_uid: dict[str, list[Planned]] = defaultdict(list)
     for one in planned:
         by_uid[one.facts.sop_instance].append(one)
@@ -135,16 +139,19 @@ def _settle_duplicates(planned: list[Planned]) -> None:
     for group in by_uid.values():
         if len(group) == 1:
             continue
+        said = {one.facts.sha256: one.facts.content for one in group if one.facts.content}
         by_content: dict[str | None, list[Planned]] = defaultdict(list)
         for one in group:
-            by_content[one.facts.sha256].append(one)
+            by_content[said.get(one.facts.sha256, one.facts.sha256)].append(one)
         for copies in by_content.values():
             # The one that lies among its series stays, so that a stray copy never looks like the original.
             copies.sort(
                 key=lambda one: (-siblings[_folder(one.facts.path), one.facts.series], one.facts.path)
             )
             for extra in copies[1:]:
-                extra.disposition, extra.reasons = REJECTED, ("exact_duplicate",)
+                is_copy = extra.facts.sha256 == copies[0].facts.sha256
+                extra.disposition = REJECTED
+                extra.reasons = ("exact_duplicate" if is_copy else "equal_instance",)
         if len(by_content) > 1:
             for copies in by_content.values():
                 first = copies[0]

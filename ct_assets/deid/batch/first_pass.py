@@ -7,7 +7,7 @@ Of an ordinary image the header is read and no pixel: the digest that names a fi
 which reads it all. Only where names alone do not tell files apart is it needed before.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from ct_assets import files, parallel, progress
 from ct_assets.deid.batch import dicomfile, listing
 from ct_assets.deid.batch.gather import FileFacts, Gathered, facts_of_file, joined
 from ct_assets.deid.batch.withdrawn_files import holds_file
+from ct_assets.dicom import content
 from ct_assets.identity import withdrawn
 from ct_assets.identity.withdrawn import Withdrawn
 
@@ -53,6 +54,7 @@ def gather(
             _join(everything, part)
             advance(len(part.files))
     _add_digests(facts, input_dir, workers=workers, preload=preload)
+    _add_content(facts, input_dir, workers=workers, preload=preload)
     return facts, everything
 
 
@@ -118,6 +120,29 @@ def _add_digests(
         one.sha256 = digest
         if digest is None:
             one.code = "unreadable_file"
+
+
+def _add_content(
+    facts: Sequence[FileFacts], input_dir: Path, *, workers: int, preload: tuple[str, ...]
+) -> None:
+    """Digest what instances say that several files of unequal bytes hold: exports differ in their encoding."""
+    files_of: dict[str, dict[str, FileFacts]] = defaultdict(dict)
+    for one in facts:
+        if one.code is None and one.sop_instance and one.sha256 is not None:
+            files_of[one.sop_instance].setdefault(one.sha256, one)
+    wanted = [one for several in files_of.values() if len(several) > 1 for one in several.values()]
+    paths = [input_dir / one.path for one in wanted]
+    tasks = [paths[start : start + FILES_A_TASK] for start in range(0, len(paths), FILES_A_TASK)]
+    several_tasks = parallel.map_ordered(
+        _content_task, tasks, workers=min(workers, len(tasks)), preload=preload
+    )
+    for one, digest in zip(wanted, (digest for part in several_tasks for digest in part), strict=True):
+        one.content = digest
+
+
+def _content_task(paths: list[Path]) -> list[str | None]:
+    with dicomfile.silence():
+        return [content.digest(path) for path in paths]
 
 
 def _digest_task(paths: list[Path]) -> list[str | None]:

@@ -92,6 +92,8 @@ class FileFacts:
     patient_id: str = ""
     issuer: str = ""
     modality: str = ""
+    content: str | None = None
+    """Digest of what the instance says (`dicom.content`), where several files of unequal bytes have its UID."""
     mark: str = ""
     """The last value of DeidentificationMethod: under Retain UIDs our own output has its keyed proof there."""
 
