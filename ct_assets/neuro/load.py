@@ -66,7 +66,7 @@ def load_image(
     Raises `FileNotFoundError` for a path that does not exist, `ImageRefusedError` for anything that is no
     grey-scale 3-D image, `ValueError` for a mode other than `ct` and `mri`.
     """
-    from ct_assets.neuro import itk
+    from ct_assets.imaging import itk
     from ct_assets.neuro import preprocess as steps
     from ct_assets.neuro.prepare import check_mode
 

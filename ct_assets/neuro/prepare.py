@@ -57,7 +57,7 @@ def prepare_for_inference(
 
     Raises `ValueError` for a mode other than `ct` and `mri`.
     """
-    from ct_assets.neuro import itk
+    from ct_assets.imaging import itk
 
     prepared = prepare(itk.volume_of(img), check_mode(mode), settings or PreprocessingSettings(), z_dim)
     if prepared is None:

@@ -1,0 +1,1 @@
+"""Longitudinal nodules: exams of a patient over time, registration, pairs, and models of growth."""
