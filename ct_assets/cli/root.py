@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct_assets import machine_faults
-from ct_assets.cli import lifecycle, nodules
+from ct_assets.cli import lifecycle, longitudinal, nodules
 from ct_assets.errors import SafetyError, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 app.add_typer(lifecycle.app)
+app.add_typer(longitudinal.app, name="longitudinal")
 app.add_typer(nodules.app, name="nodules")
 
 Workers = Annotated[

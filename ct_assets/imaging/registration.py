@@ -7,6 +7,8 @@ All work is done on copies of about `WORKING_MM` spacing, clipped to `WINDOW_HU`
 the same images and seed give the same matrix, bit for bit. Patients are registered in parallel, never one image.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,9 +78,7 @@ class Registration:
     def translation_mm(self) -> tuple[float, float, float]:
         """How far the matrix carries `centre_lps_mm`."""
         centre = np.asarray(self.centre_lps_mm)
-        x, y, z = (
-            self.matrix_fixed_to_moving[:3, :3] @ centre + self.matrix_fixed_to_moving[:3, 3] - centre
-        )
+        x, y, z = self.matrix_fixed_to_moving[:3, :3] @ centre + self.matrix_fixed_to_moving[:3, 3] - centre
         return float(x), float(y), float(z)
 
 
@@ -124,6 +124,22 @@ def working(volume: Volume) -> Working:
 
 def register(fixed: Working, moving: Working, stage: Stage = "rigid", seed: int = 0) -> Registration:
     """Register two images. Raises `RegistrationRefused` where they share no anatomy to start from."""
+    with _one_thread():
+        return _register(fixed, moving, stage, seed)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let ITK use one thread: sums over several are not the same twice. (The method's own setting is not enough.)"""
+    before = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+def _register(fixed: Working, moving: Working, stage: Stage, seed: int) -> Registration:
     start = _start(fixed, moving)
     centre = fixed.body_points.mean(axis=0)
     rigid = SimpleITK.Euler3DTransform()
@@ -137,7 +153,7 @@ def register(fixed: Working, moving: Working, stage: Stage = "rigid", seed: int 
         affine.SetCenter(centre.tolist())
         affine.SetMatrix(rigid.GetMatrix())
         affine.SetTranslation(rigid.GetTranslation())
-        _optimize(fixed, moving, affine, seed, shrink=(1,), smoothing=(0,))
+        _optimize(fixed, moving, affine, seed, shrink=(2, 1), smoothing=(1, 0), first_step=0.5)
         matrix = _matrix(affine)
     if stage == "bspline":
         deformation = _deformation(fixed, moving, matrix, seed)
@@ -196,6 +212,7 @@ def _optimize(
     *,
     shrink: tuple[int, ...],
     smoothing: tuple[int, ...],
+    first_step: float = 2.0,
 ) -> None:
     """Improve `transform` in place by the mutual information of the images over the fixed image's tissue.
 
@@ -204,7 +221,7 @@ def _optimize(
     """
     method = _method(fixed, seed, shrink, smoothing)
     method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=2.0,
+        learningRate=first_step,
         minStep=1e-4,
         numberOfIterations=150,
         relaxationFactor=0.6,

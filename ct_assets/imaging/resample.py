@@ -26,6 +26,10 @@ SAME = 1e-4
 """Differences below this part of a voxel over the whole volume are no difference."""
 NEAR = 1e-3
 """Spacings that differ by less than this part are not worth resampling: the volume keeps its own."""
+COARSER = 0.05
+"""A turned grid whose voxels are longer than the source's by more than this share is sampled from means."""
+SLICES_AT_ONCE = 16
+"""Of a turned grid: memory follows a slab, not the volume."""
 HALF = 0.5
 TIE = 1e-5
 """Shares of a voxel that differ by less are equal."""
@@ -99,7 +103,7 @@ def onto(volume: Volume, grid: Grid, order: Order = 1, outside: float = AIR_HU) 
     """Resample an image onto a grid; integers are rounded to nearest, and stay in the range of the source.
 
     Axes may be swapped or flipped against the source's. A grid that is turned or sheared against the source
-    is sampled point by point (linear or nearest; not area-true).
+    is sampled point by point (linear or nearest), from means over its voxels' size where it is coarser.
     """
     array, matrix, offset = _aligned(volume, grid)
     if matrix is None:
@@ -368,24 +372,43 @@ def _share(inside: npt.NDArray[np.bool_], shape: tuple[int, ...], matrix: Floats
     return share
 
 
+def no_finer_than(volume: Volume, grid: Grid) -> Volume:
+    """Return the image with means over as much of each of its axes as a voxel of `grid` covers.
+
+    Sampling the result on `grid`, which may be turned, skips none of the image: nothing is aliased.
+    """
+    between = np.linalg.inv(volume.grid.affine_lps) @ grid.affine_lps
+    covered = np.linalg.norm(between[:3, :3], axis=1)
+    if (covered <= 1 + COARSER).all():
+        return volume
+    i, j, k = np.asarray(volume.grid.spacing_mm) * np.maximum(covered, 1)
+    return resample(volume, (float(i), float(j), float(k)))
+
+
 def _oblique(volume: Volume, grid: Grid, order: Order, outside: float) -> Volume:
     from scipy import ndimage
 
+    if order > 0:
+        volume = no_finer_than(volume, grid)
     between = np.linalg.inv(volume.grid.affine_lps) @ grid.affine_lps
     turn = between[:3, :3][::-1, ::-1]
-    values = volume.array.astype(np.float32)
-    moved = ndimage.affine_transform(
-        np.pad(values, 1, mode="edge"),
-        turn,
-        offset=between[:3, 3][::-1] + 1,
-        output_shape=grid.shape,
-        order=min(order, 1),
-        mode="constant",
-        cval=outside,
-    )
-    if np.issubdtype(volume.array.dtype, np.integer):
-        moved = np.rint(moved)
-    return Volume(moved.astype(volume.array.dtype), grid)
+    offset = between[:3, 3][::-1] + 1
+    padded = np.pad(volume.array, 1, mode="edge")
+    out = np.empty(grid.shape, dtype=volume.array.dtype)
+    for start in range(0, grid.shape[0], SLICES_AT_ONCE):
+        part = slice(start, min(start + SLICES_AT_ONCE, grid.shape[0]))
+        moved = ndimage.affine_transform(
+            padded,
+            turn,
+            offset=offset + turn[:, 0] * start,
+            output_shape=(part.stop - start, *grid.shape[1:]),
+            output=np.float32,
+            order=min(order, 1),
+            mode="constant",
+            cval=outside,
+        )
+        out[part] = np.rint(moved) if np.issubdtype(out.dtype, np.integer) else moved
+    return Volume(out, grid)
 
 
 def _oblique_labels(volume: Volume, grid: Grid) -> npt.NDArray[Any]:

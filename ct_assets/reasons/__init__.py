@@ -13,6 +13,7 @@ from ct_assets.reasons import (
     folds,
     intake,
     learning,
+    longitudinal,
     masks,
     neuro,
     nodules,
@@ -55,7 +56,21 @@ def all_reasons() -> tuple[Reason, ...]:
 
 
 _BY_CODE: dict[str, Reason] = {}
-for _stage in (intake, deid, series, masks, volumes, cohort, folds, learning, neuro, brain, nodules, service):
+for _stage in (
+    intake,
+    deid,
+    series,
+    masks,
+    volumes,
+    cohort,
+    folds,
+    learning,
+    neuro,
+    brain,
+    nodules,
+    longitudinal,
+    service,
+):
     for _code, _meaning, _mend in _stage.REASONS:
         if _code in _BY_CODE:
             raise ValueError(f"reason code registered twice: {_code}")

@@ -207,3 +207,15 @@ class TestLabels:
     def test_an_empty_mask_stays_empty(self):
         source = self.lesion()
         assert not resample.resample_labels(source, (2.0, 2.0, 2.0)).array.any()
+
+
+def test_a_coarser_grid_that_is_turned_takes_means_and_aliases_nothing():
+    """A pattern that alternates from slice to slice has the mean 0: sampled on turned 4 mm voxels it must vanish."""
+    pattern = np.where(np.arange(80) % 2, 500, -500).astype(np.int16)
+    source = Volume(
+        np.broadcast_to(pattern[:, None, None], (80, 40, 40)).copy(), Grid.of((80, 40, 40), (1, 1, 1))
+    )
+    angle = np.radians(7)
+    turn = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    target = Grid.of((12, 4, 4), (4.0, 4.0, 4.0), (10.0, 14.0, 12.0), turn)
+    assert np.abs(resample.onto(source, target).array).max() <= 130

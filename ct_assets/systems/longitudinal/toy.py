@@ -58,7 +58,9 @@ def run(seed: int = 0) -> Toy:
     """Train the field and sample from it; the same seed gives the same samples on one machine."""
     started = time.perf_counter()
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # A network this small is slower on several, and results then depend on their number.
+    torch.set_num_threads(
+        1
+    )  # A network this small is slower on several, and results then depend on their number.
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

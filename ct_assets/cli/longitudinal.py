@@ -1,0 +1,53 @@
+"""The commands of longitudinal nodules: `ct-assets longitudinal …`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True, help="Exams of one patient over time: registration, tables, growth models."
+)
+
+
+class StageName(StrEnum):
+    """What a registration may move."""
+
+    rigid = "rigid"
+    affine = "affine"
+    bspline = "bspline"
+
+
+@app.command()
+def register(
+    fixed: Annotated[Path, typer.Argument(help="NIfTI file or folder of one CT series.")],
+    moving: Annotated[Path, typer.Argument(help="The image that is brought to FIXED.")],
+    output_dir: Annotated[Path, typer.Argument(help="Where transform, image, boxes and report go.")],
+    boxes: Annotated[
+        Path | None, typer.Option(help="CSV box_id,x0,y0,z0,x1,y1,z1: LPS mm of MOVING.")
+    ] = None,
+    stage: Annotated[StageName, typer.Option(help="What may move.")] = StageName.rigid,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+) -> None:
+    """Register MOVING to FIXED and say whether the result can be used."""
+    from ct_assets.progress import Timings
+    from ct_assets.reasons import explain
+    from ct_assets.systems.longitudinal.register import run
+
+    outcome = run(fixed, moving, output_dir, boxes_csv=boxes, stage=stage.value, seed=seed, timings=Timings())
+    print(f"{outcome.status}: {output_dir / 'report.json'}")
+    if outcome.reasons:
+        print(explain(list(outcome.reasons)))
+
+
+@app.command()
+def toy(
+    output_dir: Annotated[Path, typer.Argument(help="Where samples.npy and toy.json go.")],
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same samples.")] = 0,
+) -> None:
+    """Train flow matching between two 2-D Gaussians and sample from it: a check with a known answer."""
+    from ct_assets.systems.longitudinal import toy as module
+
+    result = module.write(output_dir, seed)
+    print(f"{len(result.samples)} samples after {result.steps} steps in {result.seconds:.1f} s: {output_dir}")
