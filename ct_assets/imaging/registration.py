@@ -92,7 +92,7 @@ class Working:
     @property
     def body_points(self) -> Floats:
         """LPS centres of the voxels of tissue, (n, 3), in array order."""
-        return self.volume.grid.world(np.argwhere(self.body)[:, ::-1])
+        return self.volume.grid.world(np.argwhere(self.body)[:, ::-1].astype(np.float64))
 
     def sampled(self, points_lps: Floats) -> npt.NDArray[np.float32]:
         """Return interpolated values at points (n, 3); NaN outside the field of view."""
@@ -116,7 +116,7 @@ def working(volume: Volume) -> Working:
     spacing = [max(own, WORKING_MM) for own in volume.grid.spacing_mm]
     clipped = Volume(np.clip(array, *WINDOW_HU).astype(np.int16), volume.grid)
     coarse = resample.resample(clipped, (spacing[0], spacing[1], spacing[2]))
-    body = coarse.array > BODY_HU
+    body = coarse.array.astype(np.int16) > BODY_HU
     if body.sum() * coarse.grid.voxel_volume_ml < BODY_ML or np.ptp(coarse.array) == 0:
         raise RegistrationRefused("registration_image_empty")
     return Working(coarse, body)

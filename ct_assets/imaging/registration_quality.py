@@ -107,7 +107,7 @@ def lungs(image: Working) -> npt.NDArray[np.bool_] | None:
     """
     from scipy import ndimage
 
-    air = image.volume.array < LUNG_HU
+    air = image.volume.array.astype(np.int16) < LUNG_HU
     numbered, _ = ndimage.label(air)
     edges = np.zeros(air.shape, dtype=bool)
     edges[:, [0, -1], :] = edges[:, :, [0, -1]] = True
