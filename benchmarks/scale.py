@@ -245,7 +245,7 @@ def tables_of(root: Path) -> list[dict[str, Any]]:
     with steps.step("read the header index of all batches"):
         index = read_cohort(layout)
     with steps.step("series, geometry, masks: ct_prepro_audit"):
-        audit = ct_prepro_audit.build(index, layout.released, settings.audit)
+        audit = ct_prepro_audit.build(index, layout.released, settings.audit, settings.conversion.masks)
     with steps.step("write the audit, its JSON and digest"):
         audit.write(layout.ct_prepro_dir)
         assert audit.digest

@@ -536,9 +536,7 @@ def audit(
     from ct_assets.reports.series import write_refused
     from ct_assets.settings import load_settings
 
-    done = audit_tree(
-        dicom_dir, output_dir, load_settings(config).audit, workers=workers or default_workers()
-    )
+    done = audit_tree(dicom_dir, output_dir, load_settings(config), workers=workers or default_workers())
     write_refused(done.found, output_dir / "reports/series")
 
 

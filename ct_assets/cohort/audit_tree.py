@@ -9,10 +9,10 @@ from ct_assets import progress
 from ct_assets.cohort import ct_prepro_audit, metadata_audit
 from ct_assets.cohort.ct_prepro_audit import CtPreproAudit
 from ct_assets.errors import UsageError
-from ct_assets.settings.audit import AuditSettings
+from ct_assets.settings import Settings
 
 
-def audit_tree(dicom_dir: Path, output_dir: Path, settings: AuditSettings, *, workers: int) -> CtPreproAudit:
+def audit_tree(dicom_dir: Path, output_dir: Path, settings: Settings, *, workers: int) -> CtPreproAudit:
     """Write `audits/metadata/metadata_audit.parquet`, `audits/ct_prepro/` below `output_dir`.
 
     Raises `UsageError` where `dicom_dir` is no folder or holds no file.
@@ -29,8 +29,16 @@ def audit_tree(dicom_dir: Path, output_dir: Path, settings: AuditSettings, *, wo
         )
         step.items = table.height
     with timings.step("ct_prepro") as step:
-        audit = ct_prepro_audit.build(table, dicom_dir, settings)
-        audit.write(output_dir / "audits/ct_prepro")
+        folder = output_dir / "audits/ct_prepro"
+        audit = ct_prepro_audit.build(
+            table,
+            dicom_dir,
+            settings.audit,
+            settings.conversion.masks,
+            before=ct_prepro_audit.remembered(folder),
+            workers=workers,
+        )
+        audit.write(folder)
         step.items = audit.series.height
     timings.write(output_dir)
     decisions = dict(audit.series.filter(kind="ct").group_by("decision").len().iter_rows())

@@ -13,17 +13,21 @@ from typing import Any
 import polars as pl
 
 from ct_assets import files, tables
-from ct_assets.cohort import ct_prepro_json, mask_audit, principal_series, series_facts
+from ct_assets.cohort import ct_prepro_json, mask_audit, mask_decisions, principal_series, series_facts
 from ct_assets.cohort.principal_series import Choice
 from ct_assets.dicom import index as header_index
 from ct_assets.dicom.series import Series, group
 from ct_assets.dicom.uids import Kind
+from ct_assets.imaging.convert_masks import mask_objects
+from ct_assets.imaging.masks_reference import Candidates
 from ct_assets.settings.audit import AuditSettings
-from ct_assets.tables.audits import MaskAudit, PatientAudit, SeriesAudit
+from ct_assets.settings.conversion import MaskSettings
+from ct_assets.tables.audits import MaskAudit, MaskDecisions, PatientAudit, SeriesAudit
 
 Row = dict[str, Any]
 
 JSON_NAME = "ct_prepro_audit.json"
+DECISIONS = "mask_decisions.parquet"
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class CtPreproAudit:
     choices: dict[str, Choice]
     """Principal series by PatientID."""
     settings: AuditSettings
+    decisions: pl.DataFrame
+    """Schema `MaskDecisions`: what the next audit need not decide again."""
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -54,30 +60,64 @@ class CtPreproAudit:
         return files.digest_of(self.document)
 
     def write(self, folder: Path) -> None:
-        """Write `ct_prepro_audit.json`, `series.parquet`, `masks.parquet` and `patients.parquet`."""
+        """Write `ct_prepro_audit.json`, `series.parquet`, `masks.parquet`, `patients.parquet` and what
+        `remembered` reads."""
         tables.write_table(folder / "series.parquet", self.series, SeriesAudit)
         tables.write_table(folder / "masks.parquet", self.masks, MaskAudit)
         tables.write_table(folder / "patients.parquet", self.patients, PatientAudit)
+        tables.write_table(folder / DECISIONS, self.decisions, MaskDecisions)
         files.write_json(folder / JSON_NAME, self.document)
 
 
-def build(index: pl.DataFrame, dicom_root: Path, settings: AuditSettings) -> CtPreproAudit:
-    """Judge all series, masks and patients of a header index; paths in it are relative to `dicom_root`."""
+def remembered(folder: Path) -> pl.DataFrame | None:
+    """Return the mask decisions of an earlier audit in `folder`; None where there is none that can be read."""
+    try:
+        return tables.read_table(folder / DECISIONS, MaskDecisions)
+    except (OSError, pl.exceptions.PolarsError):  # none yet, or of an older version of this code
+        return None
+
+
+def build(
+    index: pl.DataFrame,
+    dicom_root: Path,
+    settings: AuditSettings,
+    mask_settings: MaskSettings | None = None,
+    *,
+    before: pl.DataFrame | None = None,
+    workers: int = 1,
+) -> CtPreproAudit:
+    """Audit all series, masks and patients of a header index; paths in it are relative to `dicom_root`.
+
+    `mask_settings` are those of the conversion (`conversion.masks`), `before` what `remembered` returns.
+    """
     index = header_index.with_content_digests(header_index.by_path(index), dicom_root)
     found = group(index, settings)
     facts = series_facts.collect(found, index)
     choices = _principal_series(found, facts, settings)
     principal = {patient: one.series.series_id for patient, one in choices.items() if one.series}
-    cts = mask_audit.CtSeries.of(found)
-    mask_series = {
-        one.path: series
-        for series in found
-        if series.kind in (Kind.SEG, Kind.RTSTRUCT)
-        for one in series.instances
-    }
+    cts = Candidates.of(found)
+    objects = mask_objects(found, index)
+    decided, decisions = mask_decisions.decide(
+        objects,
+        cts.series,
+        dicom_root,
+        mask_settings or MaskSettings(),
+        settings.mask_position_tolerance_mm,
+        before=before,
+        workers=workers,
+    )
+    by_path = {one.path: one for one in objects}
+    rows = index.filter(pl.col("path").is_in(list(by_path))).iter_rows(named=True)
     masks = [
-        mask_audit.audit(row, mask_series[row["path"]], cts, principal.get(row["patient_id"] or ""), settings)
-        for row in index.filter(pl.col("path").is_in(list(mask_series))).iter_rows(named=True)
+        mask_audit.audit(
+            row,
+            by_path[row["path"]],
+            cts,
+            decided.get(row["path"]),
+            principal.get(row["patient_id"] or ""),
+            settings,
+        )
+        for row in rows
     ]
     series_rows = [
         series_facts.row_of(one, facts[one.series_id], choices.get(one.patient_id or "")) for one in found
@@ -91,6 +131,7 @@ def build(index: pl.DataFrame, dicom_root: Path, settings: AuditSettings) -> CtP
         index=index,
         choices=choices,
         settings=settings,
+        decisions=decisions,
     )
 
 

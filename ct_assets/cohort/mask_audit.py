@@ -1,108 +1,84 @@
 """The audit of mask objects: what a SEG or RTSTRUCT refers to, whether it lies on that CT, what it holds.
 
-Belongs here: `audit`, from index rows and series to one row a mask object, header facts only. Which series
-is meant follows the same rules as conversion (`imaging.masks_reference`), which segment is the tumour those
-of `dicom.tumour`. Does not: voxels; they were counted when the header index was made.
+Belongs here: `audit`, from an index row and its decision to one row a mask object. Whether a mask can be used
+is decided by conversion itself (`cohort.mask_decisions`), which segment is the tumour by `dicom.tumour`. Does
+not: voxels.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from ct_assets.cohort import mask_geometry
+from ct_assets.cohort.mask_decisions import Decision
 from ct_assets.dicom import tumour
-from ct_assets.dicom.seg import MaskError
 from ct_assets.dicom.series import Series
 from ct_assets.dicom.uids import Kind
-from ct_assets.imaging import masks_reference
-from ct_assets.imaging.masks_reference import Candidate, Meant, Stated
+from ct_assets.imaging.convert_masks import MaskObject, stated_of
+from ct_assets.imaging.masks_reference import Candidates
 from ct_assets.settings.audit import AuditSettings
 
 Row = dict[str, Any]
-Floats = npt.NDArray[np.float64]
+
+GEOMETRY = frozenset(
+    (
+        "mask_grid_differs",
+        "mask_outside_volume",
+        "mask_exceeds_volume",
+        "mask_position_missing",
+        "mask_in_other_frame_of_reference",
+        "contours_between_slices",
+        "contours_not_in_slices",
+    )
+)
+"""Reasons that say that a mask does not lie on its image."""
+UNREADABLE = "unreadable_mask_pixels"
+"""The header index could not count the voxels; what conversion says of them is more exact."""
 
 
-@dataclass(frozen=True)
-class CtSeries:
-    """The CT series of the cohort, found by what masks refer to."""
-
-    candidates: dict[str, Candidate]
-    series: dict[str, Series]
-    by_sop: dict[str, list[str]] = field(default_factory=dict)
-    by_uid: dict[str, list[str]] = field(default_factory=dict)
-    by_patient: dict[str, list[str]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, found: Sequence[Series]) -> "CtSeries":
-        """Collect the CT series among `found`."""
-        collected = cls({}, {})
-        for series in found:
-            if series.kind is not Kind.CT:
-                continue
-            name = series.series_id
-            sop_uids = frozenset(one.sop_instance_uid for one in series.instances if one.sop_instance_uid)
-            collected.series[name] = series
-            collected.candidates[name] = Candidate(
-                series_id=name,
-                series_instance_uid=series.series_instance_uid,
-                study_instance_uid=series.study_instance_uid,
-                patient_id=series.patient_id,
-                sop_uids=sop_uids,
-                frame_of_reference_uids=frozenset(series.frame_of_reference_uids),
-                is_usable=series.decision != "refuse",
-            )
-            for uid in sop_uids:
-                collected.by_sop.setdefault(uid, []).append(name)
-            if series.series_instance_uid:
-                collected.by_uid.setdefault(series.series_instance_uid, []).append(name)
-            collected.by_patient.setdefault(series.patient_id or "", []).append(name)
-        return collected
-
-    def near(self, stated: Stated) -> list[Candidate]:
-        """Return the series that a mask could mean: those it names, and its patient's."""
-        names = set(self.by_patient.get(stated.patient_id or "", []))
-        for uid in stated.sop_uids:
-            names.update(self.by_sop.get(uid, []))
-        for uid in stated.series_uids:
-            names.update(self.by_uid.get(uid, []))
-        return [self.candidates[name] for name in sorted(names)]
-
-
-def audit(row: Row, own: Series, cts: CtSeries, principal_id: str | None, settings: AuditSettings) -> Row:
+def audit(
+    row: Row,
+    mask: MaskObject,
+    cts: Candidates,
+    decision: Decision | None,
+    principal_id: str | None,
+    settings: AuditSettings,
+) -> Row:
     """Return the row of `tables.audits.MaskAudit` for one mask object of the header index.
 
-    `own` is the series that the mask object itself is in, `principal_id` the patient's principal CT series,
-    where there is one.
+    `decision` is what conversion makes of it (None where it means no series that becomes a volume),
+    `principal_id` the patient's principal CT series, if any.
     """
-    kind = own.kind
-    reasons = [*own.reasons, *row["problems"]]
-    warnings: list[str] = []
-    stated = _stated(row, kind)
-    meant = _meant(stated, cts, reasons, warnings)
+    kind, meant = mask.kind, mask.meant
+    stated = stated_of(row, kind)
     series = cts.series[meant.series_id] if meant else None
     fit = mask_geometry.compare(row, kind, series, settings.mask_position_tolerance_mm)
     frame_matches = None
     if series is not None and stated.frame_of_reference_uids and series.frame_of_reference_uids:
         frame_matches = bool(stated.frame_of_reference_uids & set(series.frame_of_reference_uids))
-        if not frame_matches:
-            warnings.append("mask_in_other_frame_of_reference")
-    if series is not None and series.decision == "refuse":
-        reasons.append("referenced_series_refused")
-    reasons += fit.reasons
-    choice = tumour.choose(list(_segment_facts(row)), settings.tumour)
+    reasons = list(mask.reasons)
+    warnings = [*(meant.warnings if meant else ())]
+    if decision is not None:
+        reasons += decision.reasons
+        warnings += decision.warnings
+        warnings += [] if reasons else [code for code in row["problems"] if code != UNREADABLE]
+    else:
+        reasons += row["problems"]
+        if series is not None:
+            reasons.append("referenced_series_refused")
+    is_usable = not reasons
+    content = _content(row, kind, series, decision)
+    choice = tumour.choose(
+        [one for one in _segment_facts(row) if one.number in content.voxels], settings.tumour
+    )
     reasons += choice.reasons
     warnings += choice.warnings
-    content = _content(row, kind, choice.number)
-    if content["is_empty"]:
+    voxels = None if choice.number is None else content.voxels[choice.number]
+    if content.is_empty:
         reasons.append("mask_empty")
-    elif choice.number is not None and content["tumour_is_empty"]:
-        reasons.append("tumour_segment_empty")
-    if row["segmentation_type"] == "FRACTIONAL":
-        warnings.append("fractional_mask_thresholded")
-    references_principal = None if principal_id is None else bool(meant and meant.series_id == principal_id)
+    elif choice.number is not None and voxels == 0:
+        left_out = decision.segment_reasons.get(choice.number) if decision else None
+        reasons.append(left_out or "tumour_segment_empty")
     named = sorted(stated.series_uids)
     return {
         "sop_instance_uid": row["sop_instance_uid"],
@@ -113,17 +89,19 @@ def audit(row: Row, own: Series, cts: CtSeries, principal_id: str | None, settin
         "segmentation_type": row["segmentation_type"],
         "reasons": list(dict.fromkeys(reasons)),
         "warnings": list(dict.fromkeys(warnings)),
-        "is_usable": not reasons,
+        "is_usable": is_usable,
         "referenced_series_instance_uid": (
             series.series_instance_uid if series else named[0] if named else None
         ),
         "referenced_series_id": meant.series_id if meant else None,
         "referenced_by": meant.by if meant else None,
-        "references_principal_series": references_principal,
+        "references_principal_series": (
+            None if principal_id is None else bool(meant and meant.series_id == principal_id)
+        ),
         "is_referenced_series_present": series is not None,
         "referenced_instances": len(stated.sop_uids),
         "referenced_instances_present": (
-            len(stated.sop_uids & cts.candidates[meant.series_id].sop_uids) if meant else 0
+            len(stated.sop_uids & cts.by_id[meant.series_id].sop_uids) if meant else 0
         ),
         "frame_of_reference_matches": frame_matches,
         "orientation_matches": fit.orientation_matches,
@@ -131,43 +109,61 @@ def audit(row: Row, own: Series, cts: CtSeries, principal_id: str | None, settin
         "pixels_coincide": fit.pixels_coincide,
         "positions_match": fit.positions_match,
         "is_inside_volume": fit.is_inside_volume,
-        "geometry_fits": fit.fits,
+        "geometry_fits": _geometry_fits(decision, fit),
         "max_plane_offset_mm": fit.max_plane_offset_mm,
         "planes": fit.planes,
         "planes_on_slices": fit.planes_on_slices,
         "segments": len(row["segment_numbers"] or []),
         "segment_labels": [label or "" for label in row["segment_labels"] or []],
-        "has_overlap": row["has_overlap"],
-        "is_empty": content["is_empty"],
+        "has_overlap": decision.has_overlap if decision and is_usable else row["has_overlap"],
+        "is_empty": content.is_empty,
         "tumour_segment_number": choice.number,
-        "tumour_segment_label": content["tumour_label"],
+        "tumour_segment_label": _label(row, choice.number),
         "tumour_rank": choice.rank,
         "tumour_candidates": len(choice.candidates),
         "is_tumour_ambiguous": len(choice.candidates) > 1,
-        "tumour_voxels": content["tumour_voxels"],
-        "tumour_volume_ml": content["tumour_volume_ml"],
+        "tumour_voxels": voxels,
+        "tumour_volume_ml": (
+            None if voxels is None or content.voxel_volume_ml is None else voxels * content.voxel_volume_ml
+        ),
     }
 
 
-def _stated(row: Row, kind: Kind) -> Stated:
-    return Stated(
-        patient_id=row["patient_id"],
-        study_instance_uid=row["study_instance_uid"],
-        series_uids=frozenset(row["referenced_series_instance_uids"] or ()),
-        sop_uids=frozenset(row["referenced_sop_instance_uids"] or ()),
-        frame_of_reference_uids=frozenset(row["referenced_frame_of_reference_uids"] or ()),
-        may_go_by_position=kind is Kind.RTSTRUCT,
-    )
+def _geometry_fits(decision: Decision | None, fit: mask_geometry.Fit) -> bool | None:
+    if decision is None or set(decision.reasons) - GEOMETRY:
+        return fit.fits
+    return not decision.reasons
 
 
-def _meant(stated: Stated, cts: CtSeries, reasons: list[str], warnings: list[str]) -> Meant | None:
-    try:
-        meant = masks_reference.resolve(stated, cts.near(stated))
-    except MaskError as error:
-        reasons.append(error.code)
+@dataclass(frozen=True)
+class _Content:
+    """What the segments hold: on the image where the mask was put there, else as its own frames tell."""
+
+    voxels: dict[int, int | None]
+    is_empty: bool | None
+    voxel_volume_ml: float | None
+
+
+def _content(row: Row, kind: Kind, series: Series | None, decision: Decision | None) -> _Content:
+    if decision is not None and not decision.reasons and series is not None and series.geometry is not None:
+        geometry = series.geometry
+        volume_ml = geometry.pixel_spacing_mm[0] * geometry.pixel_spacing_mm[1] * geometry.spacing_mm / 1000
+        return _Content(dict(decision.voxels), False, volume_ml)
+    numbers = [number for number in row["segment_numbers"] or [] if number is not None]
+    counts = row["segment_contours"] if kind is Kind.RTSTRUCT else row["segment_voxels"]
+    is_empty = None if counts is None else sum(counts) == 0
+    if decision is not None and "mask_empty" in decision.reasons:
+        is_empty = True
+    if kind is Kind.RTSTRUCT or counts is None or len(counts) != len(numbers):
+        return _Content(dict.fromkeys(numbers), is_empty, None)
+    return _Content(dict(zip(numbers, counts, strict=True)), is_empty, mask_geometry.voxel_volume_ml(row))
+
+
+def _label(row: Row, number: int | None) -> str | None:
+    if number is None:
         return None
-    warnings.extend(meant.warnings)
-    return meant
+    label: str | None = row["segment_labels"][row["segment_numbers"].index(number)]
+    return label
 
 
 def _segment_facts(row: Row) -> Iterator[tumour.SegmentFacts]:
@@ -177,26 +173,3 @@ def _segment_facts(row: Row) -> Iterator[tumour.SegmentFacts]:
             yield tumour.SegmentFacts(
                 number, label or "", (type_code or "").split(" ")[0], (category or "").split(" ")[0]
             )
-
-
-def _content(row: Row, kind: Kind, number: int | None) -> dict[str, Any]:
-    counts = row["segment_contours"] if kind is Kind.RTSTRUCT else row["segment_voxels"]
-    numbers = row["segment_numbers"] or []
-    found: dict[str, Any] = {
-        "is_empty": None if counts is None else sum(counts) == 0,
-        "tumour_label": None,
-        "tumour_voxels": None,
-        "tumour_volume_ml": None,
-        "tumour_is_empty": False,
-    }
-    if number is None:
-        return found
-    at = numbers.index(number)
-    found["tumour_label"] = row["segment_labels"][at]
-    if counts is not None:
-        found["tumour_is_empty"] = counts[at] == 0
-    if kind is Kind.SEG and counts is not None:
-        found["tumour_voxels"] = counts[at]
-        volume_ml = mask_geometry.voxel_volume_ml(row)
-        found["tumour_volume_ml"] = None if volume_ml is None else counts[at] * volume_ml
-    return found

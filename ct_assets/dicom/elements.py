@@ -90,6 +90,14 @@ def read_header(path: Path | str, wanted: frozenset[int]) -> RawHeader:
         return _walk(window, start, syntax.decode("ascii"), explicit, wanted)
 
 
+def file_meta(opened: BinaryIO) -> tuple[bytes, int]:
+    """Return the transfer syntax of a file that is at its beginning, and where its data set begins.
+
+    Raises `NotPlainError`.
+    """
+    return _file_meta(_Window(opened))
+
+
 def _file_meta(window: _Window) -> tuple[bytes, int]:
     data = window.data
     if data[128:132] != b"DICM":

@@ -32,6 +32,7 @@ _EMPTY: dict[str, Any] = dict.fromkeys(_DTYPES)
 class _Task:
     root: str
     paths: tuple[str, ...]
+    mask_contents: bool
 
 
 def scan(
@@ -41,12 +42,14 @@ def scan(
     workers: int,
     previous: pl.DataFrame | None = None,
     previous_ns: int = 0,
+    mask_contents: bool = True,
 ) -> pl.DataFrame:
     """Return a row for every file below `folder` (schema `MetadataAudit`, sorted by path).
 
     `path` is relative to `root`, with forward slashes. Rows of `previous` are taken over for files of the
     same path and size that have not changed since `previous_ns` (nanoseconds of the clock when the previous
-    scan began; both the content's and the inode's time must be older).
+    scan began; both the content's and the inode's time must be older). `mask_contents` False leaves out what
+    needs the voxels and contours of mask objects: their counts, boxes and planes.
     """
     found = sorted(_files(folder, root))
     known: dict[str, int] = {}
@@ -56,7 +59,7 @@ def scan(
     kept = set(unchanged)
     to_read = [path for path, _, _ in found if path not in kept]
     tasks = [
-        _Task(str(root), tuple(to_read[start : start + FILES_PER_TASK]))
+        _Task(str(root), tuple(to_read[start : start + FILES_PER_TASK]), mask_contents)
         for start in range(0, len(to_read), FILES_PER_TASK)
     ]
     parts = []
@@ -126,8 +129,8 @@ def _written_differently(index: pl.DataFrame, digests: dict[str, tuple[str | Non
     return unequal["path"].to_list()
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """Return one file's row of the index, all columns but `path`."""
+def read_file(path: Path, *, mask_contents: bool = True) -> dict[str, Any]:
+    """Return one file's row of the index, all columns but `path`; `mask_contents` as in `scan`."""
     row = dict(_EMPTY)
     row |= {"is_dicom": False, "problems": [], "oddities": [], "file_size_bytes": 0}
     try:
@@ -155,7 +158,7 @@ def read_file(path: Path) -> dict[str, Any]:
         elif _pixel_length_is_wrong(row):
             row["problems"].append("pixel_data_length_mismatch")
     if row["sop_class_uid"] in _NEEDS_SEQUENCES:
-        _add_sequences(path, row)
+        _add_sequences(path, row, mask_contents)
     return row
 
 
@@ -189,7 +192,7 @@ def _files(folder: Path, root: Path) -> Iterator[tuple[str, int, int]]:
 def _read_task(task: _Task) -> pl.DataFrame:
     columns: dict[str, list[Any]] = {name: [] for name in _DTYPES}
     for path in task.paths:
-        row = read_file(Path(task.root, path))
+        row = read_file(Path(task.root, path), mask_contents=task.mask_contents)
         row["path"] = path
         for name, values in columns.items():
             values.append(row[name])
@@ -237,21 +240,24 @@ def _pixel_length_is_wrong(row: dict[str, Any]) -> bool:
     return row["pixel_data_bytes"] not in (expected, expected + expected % 2)
 
 
-def _add_sequences(path: Path, row: dict[str, Any]) -> None:
+def _add_sequences(path: Path, row: dict[str, Any], mask_contents: bool) -> None:
     import pydicom
 
-    from ct_assets.dicom import mask_pixels, nested
-    from ct_assets.dicom.uids import SEGMENTATIONS
+    from ct_assets.dicom import mask_pixels, nested, rtstruct
+    from ct_assets.dicom.uids import RT_STRUCTURE_SET, SEGMENTATIONS
 
     try:
+        if row["sop_class_uid"] == RT_STRUCTURE_SET:
+            row |= nested.structures(rtstruct.read(path), with_contours=mask_contents)
+            return
         dataset = pydicom.dcmread(path, defer_size=2**20)
-        row |= nested.columns_of(dataset, row["sop_class_uid"])
+        row |= nested.columns_of(dataset, row["sop_class_uid"], with_frames=mask_contents)
     except Exception:
         row["problems"].append("unreadable_sequences")
         return
-    if row["sop_class_uid"] in SEGMENTATIONS:
+    if row["sop_class_uid"] in SEGMENTATIONS and mask_contents:
         try:
-            row |= mask_pixels.count(dataset, row)
+            row |= mask_pixels.count(dataset)
         except Exception:
             row["problems"].append("unreadable_mask_pixels")
 

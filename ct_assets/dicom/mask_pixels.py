@@ -4,103 +4,71 @@ Belongs here: counts, boxes and overlap for the header index, frame by frame. Do
 (`ct_assets.imaging.masks`).
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import iter_pixels
+
+from ct_assets.dicom import seg
+from ct_assets.dicom.seg import SegFrame
 
 FRACTIONAL_SHARE = 0.5
 """A voxel of a FRACTIONAL segmentation counts from half of the maximum on."""
 
+Floats = npt.NDArray[np.float64]
 
-def count(dataset: Dataset, row: dict[str, Any]) -> dict[str, Any]:
+
+def count(dataset: Dataset) -> dict[str, Any]:
     """Return voxels and box of each segment and whether segments overlap, as columns of the index.
 
-    `row` holds what `dicom.nested` told of the same object. Boxes are of voxel centres in LPS millimetres,
-    NaN for an empty segment or where the frames' geometry is not known. Raises what decoding raises.
+    Boxes are of voxel centres in LPS millimetres, NaN for an empty segment or where the frames' geometry is not
+    known. A LABELMAP's background counts nothing. Raises what decoding raises.
     """
-    numbers: list[int] = row["segment_numbers"] or []
+    found = seg.from_dataset(dataset)
+    numbers = [int(item.SegmentNumber) for item in dataset.get("SegmentSequence") or []]
     voxels = dict.fromkeys(numbers, 0)
-    corners: dict[int, list[npt.NDArray[np.float64]]] = {number: [] for number in numbers}
-    planes = _planes(row)
-    lit_at: dict[tuple[int, ...], list[npt.NDArray[np.uint8]]] = {}
+    boxes: dict[int, Floats] = {}
+    has_places = all(frame.position_mm and len(frame.orientation) == 6 for frame in found.frames)
+    united: dict[tuple[float, ...], npt.NDArray[np.bool_]] = {}
+    may_overlap = found.kind != "LABELMAP" and len(numbers) > 1
     is_overlapping = False
-    for frame, pixels in enumerate(_frames(dataset, row)):
-        for number, lit in _segments_of(frame, pixels, row, numbers):
-            found = int(np.count_nonzero(lit))
-            if number not in voxels or not found:
-                continue
-            voxels[number] += found
-            if planes is None:
-                continue
-            corners[number].append(_corners(lit, planes[frame]))
-            if row["segmentation_type"] != "LABELMAP" and len(numbers) > 1:
-                place = tuple(np.round(planes[frame][:3] * 100).astype(int).tolist())
-                packed = np.packbits(lit)
-                is_overlapping |= any(bool((packed & other).any()) for other in lit_at.get(place, []))
-                lit_at.setdefault(place, []).append(packed)
-    boxes: list[float] = []
-    for number in numbers:
-        points = np.concatenate(corners[number]) if corners[number] else np.full((1, 3), np.nan)
-        boxes += [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
+    for frame, number, positions in found.lit(FRACTIONAL_SHARE):
+        if number not in voxels:
+            continue
+        voxels[number] += positions.size
+        if not has_places:
+            continue
+        corners = _corners(frame, positions, found.form.columns)
+        box = np.stack([corners.min(axis=0), corners.max(axis=0)])
+        if number in boxes:
+            box = np.stack([np.minimum(box[0], boxes[number][0]), np.maximum(box[1], boxes[number][1])])
+        boxes[number] = box
+        if may_overlap and not is_overlapping:
+            place = tuple(round(value, 2) for value in frame.position_mm or ())
+            there = united.get(place)
+            if there is None:
+                there = united[place] = np.zeros(found.form.rows * found.form.columns, dtype=np.bool_)
+            is_overlapping = bool(there[positions].any())
+            there[positions] = True
     return {
         "segment_voxels": [voxels[number] for number in numbers],
-        "segment_boxes_mm": boxes,
-        "has_overlap": None if planes is None and len(numbers) > 1 else is_overlapping,
+        "segment_boxes_mm": [
+            value
+            for number in numbers
+            for value in boxes.get(number, np.full((2, 3), np.nan)).ravel().tolist()
+        ],
+        "has_overlap": None if not has_places and len(numbers) > 1 else is_overlapping,
     }
 
 
-def _frames(dataset: Dataset, row: dict[str, Any]) -> Iterator[npt.NDArray[np.uint8]]:
-    if dataset.get("BitsAllocated") == 1 and not dataset.file_meta.TransferSyntaxUID.is_compressed:
-        # Frames of one bit follow each other without padding (PS3.5 8.1.1): one frame unpacked at a time.
-        packed = np.frombuffer(dataset.PixelData, np.uint8)
-        size = int(row["rows"]) * int(row["columns"])
-        for frame in range(int(row["number_of_frames"] or 1)):
-            first, last = frame * size, (frame + 1) * size
-            if last > packed.size * 8:
-                raise ValueError("pixel data ends before its frames")
-            bits = np.unpackbits(packed[first // 8 : (last + 7) // 8], bitorder="little")
-            yield bits[first % 8 : first % 8 + size].reshape(int(row["rows"]), int(row["columns"]))
-    else:
-        yield from iter_pixels(dataset)
-
-
-def _segments_of(
-    frame: int, pixels: npt.NDArray[np.uint8], row: dict[str, Any], numbers: list[int]
-) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
-    if row["segmentation_type"] == "LABELMAP":
-        for number in np.intersect1d(np.unique(pixels), numbers):
-            yield int(number), pixels == number
-        return
-    of_frames = row["frame_segment_numbers"]
-    number = of_frames[frame] if of_frames and frame < len(of_frames) else None
-    if number is None:
-        return
-    if row["segmentation_type"] == "FRACTIONAL":
-        yield number, pixels >= FRACTIONAL_SHARE * (row["maximum_fractional_value"] or 255)
-    else:
-        yield number, pixels != 0
-
-
-def _planes(row: dict[str, Any]) -> npt.NDArray[np.float64] | None:
-    """Return position (3), step along a row (3) and down a column (3) of each frame, or None."""
-    count = row["number_of_frames"] or 1
-    per_frame = []
-    for name, size in (("frame_positions_mm", 3), ("frame_orientations", 6), ("frame_pixel_spacings_mm", 2)):
-        values = row[name]
-        if values is None or len(values) not in (size, size * count):
-            return None
-        per_frame.append(np.broadcast_to(np.reshape(values, (-1, size)), (count, size)))
-    positions, orientations, spacings = per_frame
-    along_row = orientations[:, :3] * spacings[:, 1:]
-    down_column = orientations[:, 3:] * spacings[:, :1]
-    return np.concatenate([positions, along_row, down_column], axis=1)
-
-
-def _corners(lit: npt.NDArray[np.bool_], plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
-    j, i = np.meshgrid(rows[[0, -1]], columns[[0, -1]], indexing="ij")
-    return plane[:3] + i.reshape(-1, 1) * plane[3:6] + j.reshape(-1, 1) * plane[6:]
+def _corners(frame: SegFrame, positions: npt.NDArray[np.int64], columns: int) -> Floats:
+    """Return the corners of the box around lit pixels of a frame, (4, 3)."""
+    column = positions % columns
+    rows = np.array([positions[0] // columns, positions[-1] // columns])
+    j, i = np.meshgrid(rows, np.array([column.min(), column.max()]), indexing="ij")
+    between_rows, between_columns = frame.pixel_spacing_mm
+    along_row = np.multiply(frame.orientation[:3], between_columns)
+    down_column = np.multiply(frame.orientation[3:], between_rows)
+    corners = np.asarray(frame.position_mm) + i.reshape(-1, 1) * along_row + j.reshape(-1, 1) * down_column
+    return np.asarray(corners, dtype=np.float64)

@@ -5,6 +5,7 @@ beyond counting (`dicom.mask_pixels`), contours as masks (`dicom.rtstruct`).
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from ct_assets.dicom.functional_groups import RawGroup, per_frame
+from ct_assets.dicom.rtstruct import StructureSet
 from ct_assets.dicom.uids import (
+    CT_IMAGES,
     LABEL_MAP_SEGMENTATION,
     MULTI_FRAME_CT_IMAGES,
     RT_STRUCTURE_SET,
@@ -28,10 +31,13 @@ Item = Dataset | RawGroup
 _NAN = float("nan")
 
 
-def columns_of(dataset: Dataset, sop_class_uid: str) -> dict[str, Any]:
-    """Return the index columns that an object's sequences tell."""
+def columns_of(dataset: Dataset, sop_class_uid: str, *, with_frames: bool = True) -> dict[str, Any]:
+    """Return the index columns that the sequences of an enhanced image or a SEG tell.
+
+    `with_frames` False leaves out the places of a SEG's frames.
+    """
     columns: dict[str, Any] = {}
-    if sop_class_uid in MULTI_FRAME_CT_IMAGES or sop_class_uid in SEGMENTATIONS:
+    if sop_class_uid in MULTI_FRAME_CT_IMAGES or (sop_class_uid in SEGMENTATIONS and with_frames):
         columns |= frames(dataset)
     if sop_class_uid in MULTI_FRAME_CT_IMAGES:
         columns |= _shared_acquisition(dataset)
@@ -39,8 +45,6 @@ def columns_of(dataset: Dataset, sop_class_uid: str) -> dict[str, Any]:
         columns |= segments(dataset) | segmentation_references(dataset)
         if sop_class_uid == LABEL_MAP_SEGMENTATION:
             columns["segmentation_type"] = "LABELMAP"
-    if sop_class_uid == RT_STRUCTURE_SET:
-        columns |= structures(dataset)
     return columns
 
 
@@ -74,41 +78,57 @@ def segments(dataset: Dataset) -> dict[str, Any]:
 
 
 def segmentation_references(dataset: Dataset) -> dict[str, Any]:
-    """Return the series and instances a SEG refers to, by series and by its frames' sources."""
-    series = [
-        str(item.SeriesInstanceUID)
-        for item in dataset.get("ReferencedSeriesSequence") or []
-        if item.get("SeriesInstanceUID")
-    ]
-    instances = [
-        str(instance.ReferencedSOPInstanceUID)
-        for item in dataset.get("ReferencedSeriesSequence") or []
-        for instance in item.get("ReferencedInstanceSequence") or []
-        if instance.get("ReferencedSOPInstanceUID")
-    ]
-    for group in [
-        *(dataset.get("SharedFunctionalGroupsSequence") or []),
-        *per_frame(dataset),
-    ]:
+    """Return the series and instances a SEG refers to as its images.
+
+    These are the sources of its frames, the top-level SourceImageSequence (PS3.3 C.7.6.1.1.4) and the common
+    instance references of its study (C.12.2). Where none of them can be a CT, also the references in other
+    studies and the ReferencedImageSequence (C.7.6.1.1.5), which else may name a prior or a localizer.
+    """
+    sources = _referenced(dataset.get("SourceImageSequence"))
+    other = _referenced(dataset.get("ReferencedImageSequence"))
+    for group in [*(dataset.get("SharedFunctionalGroupsSequence") or []), *per_frame(dataset)]:
         for derivation in group.get("DerivationImageSequence") or []:
-            for source in derivation.get("SourceImageSequence") or []:
-                if source.get("ReferencedSOPInstanceUID"):
-                    instances.append(str(source.get("ReferencedSOPInstanceUID")))
+            sources += _referenced(derivation.get("SourceImageSequence"))
+        other += _referenced(group.get("ReferencedImageSequence"))
+    series, instances, may_be_ct = _series_references([dataset])
+    if not sources and not may_be_ct:
+        of_others, in_others, _ = _series_references(
+            dataset.get("StudiesContainingOtherReferencedInstancesSequence") or []
+        )
+        series, instances = series + of_others, instances + in_others + other
     return {
         "referenced_series_instance_uids": _distinct(series),
-        "referenced_sop_instance_uids": _distinct(instances),
+        "referenced_sop_instance_uids": _distinct([*instances, *sources]),
         "referenced_frame_of_reference_uids": _distinct([dataset.get("FrameOfReferenceUID")]),
     }
 
 
-def structures(dataset: Dataset) -> dict[str, Any]:
-    """Return the ROIs, contours and references of a structure set (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8)."""
-    rois = list(dataset.get("StructureSetROISequence") or [])
-    numbers = [_integer(roi.get("ROINumber")) for roi in rois]
-    contours = {
-        _integer(item.get("ReferencedROINumber")): list(item.get("ContourSequence") or [])
-        for item in dataset.get("ROIContourSequence") or []
-    }
+def _series_references(studies: Iterable[Dataset]) -> tuple[list[Any], list[Any], bool]:
+    """Return series, instances, and whether any of them can be a CT by its class."""
+    series: list[Any] = []
+    instances: list[Any] = []
+    may_be_ct = False
+    for study in studies:
+        for item in study.get("ReferencedSeriesSequence") or []:
+            references = item.get("ReferencedInstanceSequence") or []
+            classes = [_text(reference.get("ReferencedSOPClassUID")) for reference in references]
+            may_be_ct |= not classes or any(name is None or name in CT_IMAGES for name in classes)
+            series.append(item.get("SeriesInstanceUID"))
+            instances += _referenced(references)
+    return series, instances, may_be_ct
+
+
+def _referenced(items: Any) -> list[Any]:
+    return [item.get("ReferencedSOPInstanceUID") for item in items or []]
+
+
+def structures(found: StructureSet, *, with_contours: bool = True) -> dict[str, Any]:
+    """Return the ROIs, contours and references of a structure set (PS3.3 C.8.8.5, C.8.8.6, C.8.8.8).
+
+    `with_contours` False leaves out counts, boxes and planes of the contours.
+    """
+    dataset = found.dataset
+    rois = [roi.segment for roi in found.rois]
     observed = {
         _integer(item.get("ReferencedROINumber")): item
         for item in dataset.get("RTROIObservationsSequence") or []
@@ -116,42 +136,38 @@ def structures(dataset: Dataset) -> dict[str, Any]:
     counts: list[int] = []
     boxes: list[float] = []
     planes: list[float] = []
+    for roi in found.rois if with_contours else ():
+        closed = [outline.points_lps_mm for outline in found.outlines(roi).closed]
+        counts.append(len(closed))
+        boxes.extend(_box(closed))
+        planes.extend(value for points in closed for value in points[0].tolist())
     instances: list[Any] = []
-    for number in numbers:
-        several = [
-            points
-            for item in contours.get(number, [])
-            if _text(item.get("ContourGeometricType")) == "CLOSED_PLANAR"
-            and (points := _contour_points(item)) is not None
-        ]
-        counts.append(len(several))
-        boxes.extend(_box(several))
-        planes.extend(value for points in several for value in points[0].tolist())
-    for items in contours.values():
-        for item in items:
-            for image in item.get("ContourImageSequence") or []:
-                instances.append(image.get("ReferencedSOPInstanceUID"))
-    series = []
-    frames_of_reference = [roi.get("ReferencedFrameOfReferenceUID") for roi in rois]
+    series: list[Any] = []
+    frames_of_reference: list[Any] = [roi.frame_of_reference_uid for roi in found.rois]
     for reference in dataset.get("ReferencedFrameOfReferenceSequence") or []:
         frames_of_reference.append(reference.get("FrameOfReferenceUID"))
         for study in reference.get("RTReferencedStudySequence") or []:
             for referenced in study.get("RTReferencedSeriesSequence") or []:
                 series.append(referenced.get("SeriesInstanceUID"))
-                for image in referenced.get("ContourImageSequence") or []:
-                    instances.append(image.get("ReferencedSOPInstanceUID"))
+                instances += _referenced(referenced.get("ContourImageSequence"))
+    instances += [
+        source.sop_instance_uid
+        for roi in found.rois
+        for contour in roi.contours
+        for source in contour.sources
+    ]
     return {
-        "segment_numbers": numbers,
-        "segment_labels": [_text(roi.get("ROIName")) for roi in rois],
-        "segment_types": [_text(observed.get(number, {}).get("RTROIInterpretedType")) for number in numbers],
+        "segment_numbers": [roi.number for roi in rois],
+        "segment_labels": [_text(roi.label) for roi in rois],
+        "segment_types": [_text(observed.get(roi.number, {}).get("RTROIInterpretedType")) for roi in rois],
         "segment_categories": [
-            _code(observed[number], "RTROIIdentificationCodeSequence") if number in observed else None
-            for number in numbers
+            _code(observed[roi.number], "RTROIIdentificationCodeSequence") if roi.number in observed else None
+            for roi in rois
         ],
-        "segment_algorithms": [_text(roi.get("ROIGenerationAlgorithm")) for roi in rois],
-        "segment_contours": counts,
-        "segment_boxes_mm": boxes,
-        "contour_planes_mm": planes,
+        "segment_algorithms": [_text(roi.algorithm_type) for roi in rois],
+        "segment_contours": counts if with_contours else None,
+        "segment_boxes_mm": boxes if with_contours else None,
+        "contour_planes_mm": planes if with_contours else None,
         "referenced_series_instance_uids": _distinct(series),
         "referenced_sop_instance_uids": _distinct(instances),
         "referenced_frame_of_reference_uids": _distinct(frames_of_reference),
@@ -274,22 +290,6 @@ def _holes_as_null(values: list[tuple[Any, ...] | None]) -> list[tuple[Any, ...]
     if all(value is None for value in values):
         return values
     return [(None,) if value is None else value for value in values]
-
-
-def _contour_points(item: Dataset) -> Floats | None:
-    """Return the points (n, 3) of a contour from its raw value: pydicom makes an object of each number."""
-    raw = item.get_item("ContourData")
-    if raw is None:
-        return None
-    value = raw.value
-    try:
-        parts = value.split(b"\\") if isinstance(value, bytes) else list(value or [])
-        points = np.array(parts, dtype=np.float64)
-    except (TypeError, ValueError):
-        return None
-    if points.size < 9 or points.size % 3 or not np.isfinite(points).all():
-        return None
-    return points.reshape(-1, 3)
 
 
 def _box(contours: list[Floats]) -> list[float]:

@@ -22,12 +22,16 @@ from pydicom.uid import ExplicitVRBigEndian
 from ct_assets.dicom.codes import Code
 from ct_assets.dicom.functional_groups import RawGroup, per_frame
 from ct_assets.dicom.pixels import NATIVE, PixelError, PixelFormat, Stored, iterate_frames
+from ct_assets.dicom.sources import Source, sources
 
 DEFLATED_IMAGE_FRAME = "1.2.840.10008.1.2.8.1"
 """Deflated Image Frame Compression (PS3.5 A.4.15): each frame is a raw deflate stream."""
 LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 _LITTLE_ENDIAN = NATIVE - {str(ExplicitVRBigEndian)}
 TYPES = ("BINARY", "FRACTIONAL", "LABELMAP")
+BACKGROUND = ("DCM", "125040")
+"""The code by which a segment description says that it is the background (PS3.16 CID 7150)."""
+Positions = npt.NDArray[np.int64]
 
 
 class MaskError(Exception):
@@ -64,7 +68,7 @@ class SegFrame:
     orientation: tuple[float, ...]
     pixel_spacing_mm: tuple[float, float]
     """Between rows, between columns."""
-    source_sop_uids: tuple[str, ...]
+    sources: tuple[Source, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +79,64 @@ class Segmentation:
     kind: str
     max_fractional: int
     fractional_type: str
+    plane_spacing_mm: float | None
+    """Spacing Between Slices (0018,0088)."""
     slice_thickness_mm: float | None
     segments: tuple[Segment, ...]
+    """Without those of a LABELMAP that describe its background."""
+    backgrounds: frozenset[int] | None
+    """Values of a LABELMAP that are no segment; None where the object does not tell what 0 is."""
     frames: tuple[SegFrame, ...]
     form: PixelFormat
     dataset: Dataset
+
+    def lit(self, threshold_share: float) -> Iterator[tuple[SegFrame, int, Positions]]:
+        """Yield frame, segment number and positions in the flattened frame of all that is lit.
+
+        A pixel of a FRACTIONAL frame is lit from `threshold_share` of the maximum on. Raises `PixelError`, and
+        `MaskError` where the background of a LABELMAP is unknown.
+        """
+        if self.form.bits_allocated == 1 and self.form.transfer_syntax_uid in NATIVE:
+            content = np.frombuffer(self.dataset.PixelData, np.uint8)
+            for frame in self.frames:
+                positions = self._lit_packed(content, frame.index)
+                if positions.size:
+                    yield frame, frame.segment or 0, positions
+            return
+        for index, pixels in self.pixels(range(len(self.frames))):
+            frame, flat = self.frames[index], pixels.reshape(-1)
+            if self.kind == "LABELMAP":
+                yield from self._by_value(frame, flat)
+                continue
+            least = threshold_share * self.max_fractional if self.kind == "FRACTIONAL" else 1
+            positions = np.flatnonzero(flat >= least)
+            if positions.size:
+                yield frame, frame.segment or 0, positions
+
+    def _by_value(self, frame: SegFrame, flat: Stored) -> Iterator[tuple[SegFrame, int, Positions]]:
+        for value in np.unique(flat).tolist():
+            if self.backgrounds is None and value == 0:
+                raise MaskError("label_map_background_unknown", "nothing tells whether 0 is a segment")
+            if not self.backgrounds or value not in self.backgrounds:
+                yield frame, value, np.flatnonzero(flat == value)
+
+    def _lit_packed(self, content: npt.NDArray[np.uint8], frame: int) -> Positions:
+        """Return the lit pixels of a single-bit frame; empty bytes are stepped over."""
+        count = self.form.rows * self.form.columns
+        first = frame * count
+        if first + count > content.size * 8:
+            raise PixelError("truncated_pixel_data", "the last frames are missing")
+        raw = content[first // 8 : (first + count + 7) // 8]
+        used = np.flatnonzero(raw.view(np.uint64) if raw.size % 8 == 0 else raw)
+        if not used.size:
+            return used
+        width = 64 if raw.size % 8 == 0 else 8
+        held = raw.reshape(-1, width // 8)[used]
+        bits = np.flatnonzero(np.unpackbits(held.reshape(-1), bitorder="little"))
+        positions = used[bits // width] * width + bits % width - first % 8
+        if first % 8 or count % 8:
+            positions = positions[(positions >= 0) & (positions < count)]
+        return positions
 
     def pixels(self, wanted: Iterable[int]) -> Iterator[tuple[int, Stored]]:
         """Yield (frame index, pixels (rows, columns)) of the wanted frames; BINARY frames hold 0 and 1.
@@ -137,15 +194,15 @@ def read(path: Path) -> Segmentation:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = dcmread(path)
-            return _from_dataset(dataset)
-    except (MaskError, PixelError):
+            return from_dataset(dcmread(path))
+    except (MaskError, PixelError, OSError):
         raise
     except Exception as error:  # a damaged file may fail anywhere in its sequences
         raise MaskError("mask_unreadable", f"the object cannot be read: {type(error).__name__}") from None
 
 
-def _from_dataset(dataset: Dataset) -> Segmentation:
+def from_dataset(dataset: Dataset) -> Segmentation:
+    """Return a SEG that pydicom read. Raises as `read`, and whatever a damaged one raises."""
     form = PixelFormat.of(dataset)
     kind = str(dataset.get("SegmentationType") or "").strip().upper()
     if dataset.get("SOPClassUID") == LABEL_MAP_STORAGE:
@@ -159,19 +216,53 @@ def _from_dataset(dataset: Dataset) -> Segmentation:
     frames = tuple(_frames(dataset, kind))
     if len(frames) != form.frames:
         raise MaskError("mask_frames_incomplete", f"{len(frames)} frame descriptions, {form.frames} frames")
-    measures = _shared(dataset, "PixelMeasuresSequence")
-    thickness = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") if measures else None
+    measures = _shared(dataset, "PixelMeasuresSequence") or _first(
+        next(iter(per_frame(dataset)), Dataset()), "PixelMeasuresSequence"
+    )
+    spacing = _value(measures, "SpacingBetweenSlices")
+    thickness = _value(measures, "SliceThickness")
+    described = tuple(_segments(dataset))
+    backgrounds = _backgrounds(dataset, described, form) if kind == "LABELMAP" else frozenset[int]()
     return Segmentation(
         sop_instance_uid=str(dataset.get("SOPInstanceUID") or ""),
         kind=kind,
-        max_fractional=int(dataset.get("MaximumFractionalValue") or 255),
+        max_fractional=_max_fractional(dataset) if kind == "FRACTIONAL" else 0,
         fractional_type=str(dataset.get("SegmentationFractionalType") or ""),
-        slice_thickness_mm=float(thickness) if thickness else None,
-        segments=tuple(_segments(dataset)),
+        plane_spacing_mm=abs(float(spacing)) if spacing else None,
+        slice_thickness_mm=abs(float(thickness)) if thickness else None,
+        segments=tuple(one for one in described if not backgrounds or one.number not in backgrounds),
+        backgrounds=backgrounds,
         frames=frames,
         form=form,
         dataset=dataset,
     )
+
+
+def _max_fractional(dataset: Dataset) -> int:
+    """Return Maximum Fractional Value (0062,000E), which is required (PS3.3 C.8.20.2)."""
+    value = dataset.get("MaximumFractionalValue")
+    if not value:
+        raise MaskError("fractional_maximum_missing", "Maximum Fractional Value (0062,000E) is missing")
+    return int(value)
+
+
+def _backgrounds(dataset: Dataset, segments: Iterable[Segment], form: PixelFormat) -> frozenset[int] | None:
+    """Return the values of a LABELMAP that are no segment.
+
+    Pixel Padding Value (0028,0120) is the background (PS3.3 C.8.20.2); without it 0 is, unless a segment 0
+    is described. A segment that is coded as background is none.
+    """
+    coded = {
+        segment.number
+        for segment in segments
+        if segment.type_code and (segment.type_code.scheme, segment.type_code.value) == BACKGROUND
+    }
+    padding = dataset.get("PixelPaddingValue")
+    if padding is not None and padding != "":
+        return frozenset({*coded, int(padding) % (1 << form.bits_allocated)})
+    if not coded and any(segment.number == 0 for segment in segments):
+        return None
+    return frozenset({*coded, 0} if 0 not in {segment.number for segment in segments} else coded)
 
 
 def _segments(dataset: Dataset) -> Iterator[Segment]:
@@ -193,27 +284,45 @@ def _segments(dataset: Dataset) -> Iterator[Segment]:
 
 def _frames(dataset: Dataset, kind: str) -> Iterator[SegFrame]:
     """Yield the frames' places; what a frame does not say itself, the shared groups say (PS3.3 C.7.6.16)."""
+    shared = {name: _value(_shared(dataset, name), keyword) for name, keyword in _MACROS.items()}
     for index, group in enumerate(per_frame(dataset)):
-        position = _macro(dataset, group, "PlanePositionSequence", "ImagePositionPatient")
-        orientation = _macro(dataset, group, "PlaneOrientationSequence", "ImageOrientationPatient")
-        spacing = _macro(dataset, group, "PixelMeasuresSequence", "PixelSpacing")
-        segment = _macro(dataset, group, "SegmentIdentificationSequence", "ReferencedSegmentNumber")
+        told = {
+            name: value if (value := _value(_first(group, name), keyword)) is not None else shared[name]
+            for name, keyword in _MACROS.items()
+        }
+        segment = told["SegmentIdentificationSequence"]
         if segment is None and kind != "LABELMAP":
             raise MaskError("mask_frames_incomplete", "a frame names no segment")
-        sources = [
-            str(source.get("ReferencedSOPInstanceUID"))
-            for item in group.get("DerivationImageSequence") or []
-            for source in item.get("SourceImageSequence") or []
-            if source.get("ReferencedSOPInstanceUID")
-        ]
+        spacing = told["PixelMeasuresSequence"]
         yield SegFrame(
             index=index,
             segment=None if kind == "LABELMAP" else int(segment),
-            position_mm=_three(position),
-            orientation=tuple(float(value) for value in orientation) if orientation is not None else (),
+            position_mm=_three(told["PlanePositionSequence"]),
+            orientation=tuple(float(value) for value in told["PlaneOrientationSequence"] or ()),
             pixel_spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing is not None else (0.0, 0.0),
-            source_sop_uids=tuple(dict.fromkeys(sources)),
+            sources=sources(
+                source
+                for item in group.get("DerivationImageSequence") or []
+                for source in item.get("SourceImageSequence") or []
+            ),
         )
+
+
+_MACROS = {
+    "PlanePositionSequence": "ImagePositionPatient",
+    "PlaneOrientationSequence": "ImageOrientationPatient",
+    "PixelMeasuresSequence": "PixelSpacing",
+    "SegmentIdentificationSequence": "ReferencedSegmentNumber",
+}
+
+
+def _first(item: Dataset | RawGroup, sequence: str) -> Any:
+    items = item.get(sequence)
+    return items[0] if items else None
+
+
+def _value(item: Dataset | RawGroup | None, keyword: str) -> Any:
+    return None if item is None else item.get(keyword)
 
 
 def _three(values: Iterable[float] | None) -> tuple[float, float, float] | None:
@@ -221,13 +330,6 @@ def _three(values: Iterable[float] | None) -> tuple[float, float, float] | None:
         return None
     x, y, z = (float(value) for value in values)
     return x, y, z
-
-
-def _macro(dataset: Dataset, group: Dataset | RawGroup, sequence: str, keyword: str) -> Any:
-    for item in (*(group.get(sequence) or [])[:1], _shared(dataset, sequence)):
-        if item is not None and item.get(keyword) is not None:
-            return item.get(keyword)
-    return None
 
 
 def _shared(dataset: Dataset, sequence: str) -> Dataset | None:

@@ -171,13 +171,19 @@ def is_series_id(name: str) -> bool:
 def _delivered_twice(members: pl.DataFrame) -> dict[str, str]:
     """Return path to reason for instances whose SOPInstanceUID occurs again.
 
-    Equal ones count once (the first by path); unequal ones contradict each other, and none of them wins.
+    Equal ones count once (the first by path); unequal ones contradict each other, and none of them wins. Only a
+    mask object that took the UID of an image loses against it: no mask may cost an image.
     """
     repeated = members.filter(
         pl.col("sop_instance_uid").is_not_null() & (pl.len().over("sop_instance_uid") > 1)
-    ).select("sop_instance_uid", "path", "content_sha256")
+    ).select("sop_instance_uid", "path", "content_sha256", _is_mask().alias("is_mask"))
     reasons: dict[str, str] = {}
     for _, several in repeated.group_by("sop_instance_uid", maintain_order=True):
+        if 0 < several["is_mask"].sum() < len(several):
+            reasons |= dict.fromkeys(several.filter("is_mask")["path"], "contradicting_instances")
+            several = several.filter(~pl.col("is_mask"))
+            if len(several) == 1:
+                continue
         digests, paths = several["content_sha256"].unique(), several["path"].to_list()
         if len(digests) == 1 and digests.null_count() == 0:
             reasons |= dict.fromkeys(paths[1:], "delivered_twice")
@@ -186,9 +192,23 @@ def _delivered_twice(members: pl.DataFrame) -> dict[str, str]:
     return reasons
 
 
+def _is_mask() -> pl.Expr:
+    """Return the expression of `kind_of` that tells mask objects."""
+    masks = pl.col("sop_class_uid").is_in([*SEGMENTATIONS, RT_STRUCTURE_SET])
+    return masks.fill_null(False) | (
+        pl.col("sop_class_uid").is_null() & pl.col("modality").is_in(["SEG", "RTSTRUCT"]).fill_null(False)
+    )
+
+
 def _series_of_uid(
     uid: str, members: list[Row], twice: dict[str, str], shared: tuple[str, ...], settings: AuditSettings
 ) -> list[Series]:
+    masks = [row for row in members if kind_of(row) in (Kind.SEG, Kind.RTSTRUCT)]
+    if 0 < len(masks) < len(members):  # mask objects under their image's UID are a series of their own
+        images = [row for row in members if kind_of(row) not in (Kind.SEG, Kind.RTSTRUCT)]
+        return _series_of_uid(uid, images, twice, shared, settings) + _series_of_uid(
+            uid, masks, twice, shared, settings
+        )
     left_out = [
         LeftOut(row["path"], row["sop_instance_uid"], twice[row["path"]])
         for row in members

@@ -13,13 +13,12 @@ import numpy as np
 import polars as pl
 
 from ct_assets.dicom import units
-from ct_assets.dicom.geometry import SeriesGeometry
 from ct_assets.dicom.pixels import FrameReader, PixelError, PixelFormat
 from ct_assets.dicom.series import Instance, Series
 from ct_assets.imaging import correct, hu
 from ct_assets.imaging.hu import Rescale
 from ct_assets.imaging.orient import orient
-from ct_assets.imaging.stack import SliceStack
+from ct_assets.imaging.target import Target
 from ct_assets.imaging.volume import Array, Grid, Volume
 from ct_assets.settings.conversion import ConversionSettings
 
@@ -69,10 +68,8 @@ class Converted:
 
     volume: Volume
     """HU; int16 where that is exact, else float32."""
-    stack: SliceStack
-    """The slices as their headers place them, before any correction."""
-    slices_of_sop: dict[str, tuple[int, ...]]
-    """SOPInstanceUID to its slices of the stack: one, or those of a multi-frame image."""
+    target: Target
+    """The slices as their headers place them, before any correction: what masks are put onto."""
     corrections: tuple[str, ...]
     warnings: tuple[str, ...]
     facts: dict[str, Any]
@@ -104,7 +101,8 @@ def load_series(
     rows = _rows(series, root, index)
     slices = [_slice(instance, rows[instance.path]) for instance in series.instances]
     warnings = set(series.warnings) | _check_intensity(slices, root, settings)
-    stack = _stack(series.instances, series.geometry)
+    target = Target.of(series)
+    stack = target.stack
     array, facts = _read(slices, stack.shape, root, settings, warnings)
     faults = series.reasons if series.decision == "correct" else ()
     needs_resampling = {correct.SHEAR, *correct.UNEVEN} & set(faults)
@@ -123,8 +121,7 @@ def load_series(
     facts["dtype"] = str(array.dtype)
     return Converted(
         volume=orient(volume, settings.orientation),
-        stack=stack,
-        slices_of_sop=_slices_of_sop(series.instances),
+        target=target,
         corrections=tuple(faults),
         warnings=tuple(sorted(warnings)),
         facts=facts,
@@ -242,25 +239,6 @@ def _has_modality_lut(path: Path) -> bool:
         return any("ModalityLUTSequence" in group for group in groups)
     except Exception:  # the header index read it; what is broken beyond that has a code of its own
         return False
-
-
-def _stack(instances: tuple[Instance, ...], geometry: SeriesGeometry) -> SliceStack:
-    return SliceStack(
-        positions_mm=np.array([instance.position_lps_mm for instance in instances], dtype=np.float64),
-        along_row=np.asarray(geometry.row_direction),
-        along_column=np.asarray(geometry.column_direction),
-        pixel_spacing_mm=geometry.pixel_spacing_mm,
-        rows=geometry.rows,
-        columns=geometry.columns,
-    )
-
-
-def _slices_of_sop(instances: tuple[Instance, ...]) -> dict[str, tuple[int, ...]]:
-    found: dict[str, tuple[int, ...]] = {}
-    for k, instance in enumerate(instances):
-        if instance.sop_instance_uid:
-            found[instance.sop_instance_uid] = (*found.get(instance.sop_instance_uid, ()), k)
-    return found
 
 
 def _read(

@@ -112,6 +112,7 @@ def segment_records(mask: Mask, voxel_volume_ml: float, paths: dict[int, str]) -
     return [
         {
             **segment_facts(voxels.segment),
+            "label_value": voxels.label or None,
             "status": "refused" if voxels.reasons else "converted",
             "reasons": list(voxels.reasons),
             "voxels": int(voxels.flat.size),

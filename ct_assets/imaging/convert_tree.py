@@ -64,7 +64,7 @@ def convert(
     timings = Timings() if timings is None else timings
     parallel.warm(workers, PRELOAD)
     with timings.step("headers") as step:
-        index = headers.scan(dicom_dir, root=dicom_dir, workers=workers)
+        index = headers.scan(dicom_dir, root=dicom_dir, workers=workers, mask_contents=False)
         step.items = len(index)
     if index.is_empty():
         raise UsageError(f"{dicom_dir}: there is no file in it")
@@ -193,15 +193,18 @@ def mask_line(mask: MaskObject, reasons: tuple[str, ...], series_id: str | None 
 def _write_mask(
     mask: MaskObject, converted: Converted, job: Job, partial: Path
 ) -> tuple[Line, dict[str, Any] | None]:
+    """Write one mask's label maps; return its line and its record. Nothing in it may cost the image."""
     series_id = job.series.series_id
     try:
         loaded = load_mask(
             mask,
-            converted,
+            converted.target,
             job.root,
             job.settings.conversion.masks,
             job.settings.audit.mask_position_tolerance_mm,
+            is_corrected=converted.correction is not None,
         )
+        names = _write_labels(loaded, mask.sop_instance_uid, converted, partial)
     except (MaskError, PixelError) as refusal:
         return mask_line(mask, (refusal.code,), series_id), None
     except OSError:
@@ -209,8 +212,9 @@ def _write_mask(
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
+        for path in partial.glob(f"label_{mask.sop_instance_uid}*"):
+            path.unlink()
         return mask_line(mask, (UNEXPECTED,), series_id) | {"failure": type(error).__name__}, None
-    names = _write_labels(loaded, mask.sop_instance_uid, converted, partial)
     record = {
         "kind": loaded.kind,
         "overlapping": len(set(names.values())) > 1,
@@ -226,14 +230,15 @@ def _write_mask(
 
 def _write_labels(mask: Mask, uid: str, converted: Converted, folder: Path) -> dict[int, str]:
     """Write one label map, or one a segment where segments overlap; return the file of each segment."""
-    usable = [voxels.segment.number for voxels in mask.segments if not voxels.reasons]
+    labels = {voxels.segment.number: voxels.label for voxels in mask.segments if not voxels.reasons}
     if not mask.overlaps:
         name = f"label_{uid}.nii.gz"
-        nifti.write(folder / name, converted.labels_on_volume(mask.label_map()))
-        return dict.fromkeys(usable, name)
-    names = {number: f"label_{uid}_{number}.nii.gz" for number in usable}
-    for number, name in names.items():
-        nifti.write(folder / name, converted.labels_on_volume(mask.label_map({number: number})))
+        nifti.write(folder / name, converted.labels_on_volume(mask.label_map(labels)))
+        return dict.fromkeys(labels, name)
+    names = {number: f"label_{uid}_{label}.nii.gz" for number, label in labels.items()}
+    for number, label in labels.items():
+        labels_of_one = converted.labels_on_volume(mask.label_map({number: label}))
+        nifti.write(folder / names[number], labels_of_one)
     return names
 
 

@@ -6,22 +6,22 @@ that a mask means (`imaging.masks_reference`).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from ct_assets.dicom.pixels import Stored
 from ct_assets.dicom.seg import MaskError, SegFrame, Segment, Segmentation
 from ct_assets.imaging import masks_nearest
 from ct_assets.imaging.stack import SliceStack
+from ct_assets.imaging.target import Target
 from ct_assets.imaging.volume import Array
 from ct_assets.settings.conversion import MaskSettings
 
 FlatIndices = npt.NDArray[np.int64]
-SlicesOfSop = Mapping[str, tuple[int, ...]]
-"""SOPInstanceUID to the slices it holds: one, or those of a multi-frame image."""
+LARGEST_LABEL = 65535
+"""Label maps hold 8 or 16 unsigned bits; 0 is the background."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,8 @@ class SegmentVoxels:
 
     segment: Segment
     flat: FlatIndices
+    label: int = 0
+    """Its value in label maps: its number, where a label map can hold that; 0 where it was left out."""
     reasons: tuple[str, ...] = ()
     """Why the segment was left out, where it was."""
 
@@ -44,6 +46,8 @@ class Mask:
     warnings: tuple[str, ...]
     facts: dict[str, object] = field(default_factory=dict)
     """What the record of the conversion tells about it."""
+    is_place_proven: bool = True
+    """Whether everything lies on the very slices that it refers to."""
 
     @property
     def overlaps(self) -> bool:
@@ -59,11 +63,11 @@ class Mask:
         return False
 
     def label_map(self, numbers: dict[int, int] | None = None) -> Array:
-        """Paint the segments into one array (slice, row, column), each with its own number.
+        """Paint the segments into one array (slice, row, column), each with its own label.
 
         `numbers` maps segment numbers to labels and leaves out those it does not name.
         """
-        numbers = numbers or {voxels.segment.number: voxels.segment.number for voxels in self.segments}
+        numbers = numbers or {voxels.segment.number: voxels.label for voxels in self.segments}
         largest = max(numbers.values(), default=0)
         painted = np.zeros(int(np.prod(self.shape)), dtype=np.uint8 if largest < 256 else np.uint16)
         for voxels in self.segments:
@@ -72,9 +76,27 @@ class Mask:
         return painted.reshape(self.shape)
 
 
-def slices_named(sop_uids: Iterable[str], slices_of_sop: SlicesOfSop) -> list[int]:
-    """Return the slices that the named instances hold, as far as they are there."""
-    return [k for uid in sop_uids for k in slices_of_sop.get(uid, ())]
+def with_labels(segments: Sequence[SegmentVoxels], warnings: set[str]) -> tuple[SegmentVoxels, ...]:
+    """Give every segment that was not left out its value in label maps.
+
+    A number from 1 to 65,535 is the value; others (0, negative, larger) get the least values that no segment
+    has, and a warning. Raises `MaskError` where no voxel is left: an empty mask is none.
+    """
+    usable = [voxels for voxels in segments if not voxels.reasons]
+    if not any(voxels.flat.size for voxels in usable):
+        raise MaskError("mask_empty", "no segment holds a voxel")
+    taken = {voxels.segment.number for voxels in segments}
+    free = (value for value in range(1, LARGEST_LABEL + 1) if value not in taken)
+    labelled = []
+    for voxels in segments:
+        label = 0
+        if not voxels.reasons:
+            label = voxels.segment.number
+            if not 1 <= label <= LARGEST_LABEL:
+                label = next(free)
+                warnings.add("segments_renumbered")
+        labelled.append(replace(voxels, label=label))
+    return tuple(labelled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +111,21 @@ class _Placement:
     row_step: tuple[int, int]  # (j, i) for one row of the frame
     column_step: tuple[int, int]
 
+    @property
+    def is_whole_slice(self) -> bool:
+        """Whether the frame's pixels run as those of the slice, from its first one on."""
+        return self.first == (0, 0) and self.row_step == (1, 0) and self.column_step == (0, 1)
 
-def place_seg(
-    seg: Segmentation,
-    stack: SliceStack,
-    slices_of_sop: SlicesOfSop,
-    settings: MaskSettings,
-    tolerance_mm: float,
-) -> Mask:
+
+def place_seg(seg: Segmentation, target: Target, settings: MaskSettings, tolerance_mm: float) -> Mask:
     """Put the frames of a SEG onto the slices.
 
     A frame belongs where its header says: its pixel centres must coincide with those of a slice within
     `tolerance_mm` (also a part of a slice, also with rows or columns running the other way). A frame without
-    a position takes that of its source image. Frames on no slice make the grids differ, which is refused or
-    resampled by setting. Raises `MaskError`, `PixelError`.
+    a position takes that of its source image, or of the frame of it that is named. Frames on no slice make
+    the grids differ, which is refused or resampled by setting. Raises `MaskError`, `PixelError`.
     """
+    stack = target.stack
     warnings: set[str] = set()
     facts: dict[str, object] = {"segmentation_type": seg.kind, "frames": len(seg.frames)}
     if seg.kind == "FRACTIONAL":
@@ -112,28 +134,25 @@ def place_seg(
         facts["fractional_type"] = seg.fractional_type
     pieces: dict[int, list[FlatIndices]] = defaultdict(list)
     exceeds = inside = 0
+    is_proven = True
     places: dict[tuple[object, ...], _Placement | str | None] = {}  # many segments share their frames' places
-    for frame, content in _frames_with_content(seg, settings):
-        place = (frame.position_mm or frame.source_sop_uids, frame.orientation, frame.pixel_spacing_mm)
+    for frame, number, positions in seg.lit(settings.fractional_threshold):
+        place = (frame.position_mm or frame.sources, frame.orientation, frame.pixel_spacing_mm)
         if place not in places:
-            places[place] = _place(frame, seg, stack, slices_of_sop, tolerance_mm)
+            places[place] = _place(frame, seg, target, tolerance_mm)
         placed = places[place]
         if placed is None:
-            exceeds, inside = 0, 0
+            exceeds, inside, is_proven = 0, 0, False
             pieces = _other_grid(seg, stack, settings, warnings, facts)
             break
         if isinstance(placed, str):
-            exceeds += content[0].size
+            exceeds += positions.size
             continue
-        _warn_of_sources(frame, placed.k, slices_of_sop, warnings)
-        for number, positions in _by_segment(frame, content):
-            rows, columns = np.divmod(positions, seg.form.columns)
-            within = _within(placed, rows, columns, stack)
-            if not within.all():
-                exceeds += int((~within).sum())
-                rows, columns = rows[within], columns[within]
-            inside += rows.size
-            pieces[number].append(placed.start + rows * placed.by_row + columns * placed.by_column)
+        is_proven &= _lies_on_source(frame, placed.k, target, warnings)
+        flat, beyond = _on_stack(placed, positions, seg, stack)
+        exceeds += beyond
+        inside += flat.size
+        pieces[number].append(flat)
     if exceeds:
         facts["voxels_outside"] = exceeds
         if not inside:
@@ -141,73 +160,60 @@ def place_seg(
         if settings.outside == "refuse":
             raise MaskError("mask_exceeds_volume", f"{exceeds} voxels of the mask lie outside the image")
         warnings.add("mask_cropped")
-    return Mask(
-        seg.kind, stack.shape, tuple(_segments(seg, pieces, warnings)), tuple(sorted(warnings)), facts
-    )
+    segments = with_labels(_segments(seg, pieces, warnings), warnings)
+    return Mask(seg.kind, stack.shape, segments, tuple(sorted(warnings)), facts, is_proven)
+
+
+def _on_stack(
+    placed: _Placement, positions: FlatIndices, seg: Segmentation, stack: SliceStack
+) -> tuple[FlatIndices, int]:
+    """Return a frame's pixels as indices into the stack, and how many lie beside it."""
+    form = seg.form
+    if placed.is_whole_slice and (form.rows, form.columns) == (stack.rows, stack.columns):
+        return positions + placed.start, 0
+    rows, columns = np.divmod(positions, form.columns)
+    j = placed.first[0] + rows * placed.row_step[0] + columns * placed.column_step[0]
+    i = placed.first[1] + rows * placed.row_step[1] + columns * placed.column_step[1]
+    within = (j >= 0) & (j < stack.rows) & (i >= 0) & (i < stack.columns)
+    beyond = int(np.count_nonzero(~within))
+    if beyond:
+        rows, columns = rows[within], columns[within]
+    return placed.start + rows * placed.by_row + columns * placed.by_column, beyond
 
 
 def _segments(
     seg: Segmentation, pieces: dict[int, list[FlatIndices]], warnings: set[str]
-) -> Iterator[SegmentVoxels]:
+) -> list[SegmentVoxels]:
     known = {segment.number: segment for segment in seg.segments}
     if unknown := set(pieces) - set(known):
         raise MaskError(
             "segment_numbers_invalid", f"frames name {len(unknown)} segments that are not described"
         )
+    found = []
     for number, segment in sorted(known.items()):
-        several = pieces.get(number, [])
+        several = sorted((piece for piece in pieces.get(number, []) if piece.size), key=lambda flat: flat[0])
         flat = np.concatenate(several) if several else np.empty(0, dtype=np.int64)
-        unique = np.unique(flat)
-        if unique.size < flat.size:
-            warnings.add("mask_frames_repeated")
-        if not unique.size:
-            if number == 0:
-                continue
+        if not (flat[1:] > flat[:-1]).all():
+            unique = np.unique(flat)
+            if unique.size < flat.size:
+                warnings.add("mask_frames_repeated")
+            flat = unique
+        if not flat.size:
             warnings.add("segment_empty")
-        yield SegmentVoxels(segment, unique)
-
-
-def _frames_with_content(
-    seg: Segmentation, settings: MaskSettings
-) -> Iterator[tuple[SegFrame, tuple[FlatIndices, Stored]]]:
-    """Yield the frames that hold anything: positions of the pixels in the frame, and their values."""
-    threshold = settings.fractional_threshold * seg.max_fractional
-    background = int(seg.dataset.get("PixelPaddingValue") or 0) if seg.kind == "LABELMAP" else 0
-    frames = {frame.index: frame for frame in seg.frames}
-    for index, pixels in seg.pixels(frames):
-        flat = pixels.reshape(-1)
-        if seg.kind == "FRACTIONAL":
-            positions = np.flatnonzero(flat >= threshold)
-        elif seg.kind == "LABELMAP":
-            positions = np.flatnonzero((flat != background) & (flat != 0))
-        else:
-            positions = np.flatnonzero(flat)
-        if positions.size:
-            yield frames[index], (positions, flat[positions])
-
-
-def _by_segment(frame: SegFrame, content: tuple[FlatIndices, Stored]) -> Iterator[tuple[int, FlatIndices]]:
-    positions, values = content
-    if frame.segment is not None:
-        yield frame.segment, positions
-        return
-    for value in np.unique(values):
-        yield int(value), positions[values == value]
+        found.append(SegmentVoxels(segment, flat))
+    return found
 
 
 def _place(
-    frame: SegFrame,
-    seg: Segmentation,
-    stack: SliceStack,
-    slices_of_sop: SlicesOfSop,
-    tolerance_mm: float,
+    frame: SegFrame, seg: Segmentation, target: Target, tolerance_mm: float
 ) -> _Placement | str | None:
     """Return where the frame lies; "outside" beyond the first or last slice; None on no slice's pixels."""
+    stack = target.stack
     position = frame.position_mm
     if position is None:
-        known = slices_named(frame.source_sop_uids, slices_of_sop)
+        known = target.sources.slices(frame.sources)
         if len(known) != 1 or (seg.form.rows, seg.form.columns) != (stack.rows, stack.columns):
-            raise MaskError("mask_position_missing", "a frame has neither a position nor a source image")
+            raise MaskError("mask_position_missing", "a frame has neither a position nor one source image")
         k = known[0]
         return _Placement(k * stack.rows * stack.columns, stack.columns, 1, k, (0, 0), (1, 0), (0, 1))
     if len(frame.orientation) != 6 or min(frame.pixel_spacing_mm) <= 0:
@@ -283,20 +289,14 @@ def _largest_deviation(
     return worst
 
 
-def _within(
-    placed: _Placement, rows: FlatIndices, columns: FlatIndices, stack: SliceStack
-) -> npt.NDArray[np.bool_]:
-    j = placed.first[0] + rows * placed.row_step[0] + columns * placed.column_step[0]
-    i = placed.first[1] + rows * placed.row_step[1] + columns * placed.column_step[1]
-    return (j >= 0) & (j < stack.rows) & (i >= 0) & (i < stack.columns)
-
-
-def _warn_of_sources(frame: SegFrame, k: int, slices_of_sop: SlicesOfSop, warnings: set[str]) -> None:
-    known = slices_named(frame.source_sop_uids, slices_of_sop)
-    if frame.source_sop_uids and not known:
+def _lies_on_source(frame: SegFrame, k: int, target: Target, warnings: set[str]) -> bool:
+    """Tell whether a frame lies on a slice that it refers to; warn where it refers to others."""
+    known = target.sources.slices(frame.sources)
+    if frame.sources and not known:
         warnings.add("mask_sop_references_stale")
     elif known and k not in known:
         warnings.add("mask_source_elsewhere")
+    return k in known
 
 
 def _other_grid(
@@ -306,8 +306,7 @@ def _other_grid(
         raise MaskError("mask_grid_differs", "the mask's pixels do not coincide with the image's")
     warnings.add("mask_resampled")
     facts["resampled"] = "nearest"
-    threshold = settings.fractional_threshold * seg.max_fractional if seg.kind == "FRACTIONAL" else None
-    pieces, facts["voxels_outside"] = masks_nearest.resample(seg, stack, threshold)
+    pieces, facts["voxels_outside"] = masks_nearest.resample(seg, stack, settings.fractional_threshold)
     if facts["voxels_outside"]:
         if not pieces:
             raise MaskError("mask_outside_volume", "no voxel of the mask lies inside the image")

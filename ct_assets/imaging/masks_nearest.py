@@ -17,56 +17,79 @@ SAME_PLANE_MM = 0.01
 
 
 def resample(
-    seg: Segmentation, stack: SliceStack, threshold: float | None
+    seg: Segmentation, stack: SliceStack, threshold_share: float
 ) -> tuple[dict[int, list[FlatIndices]], int]:
     """Return each segment's voxels as flat indices into the stack, and how many SEG voxels lie outside it.
 
     Every CT voxel takes the SEG pixel nearest to its centre; along the frames' normal a frame reaches half
-    way to where its neighbour would be. `threshold` is the least value of a FRACTIONAL pixel that counts.
-    Raises `MaskError` where the frames are not parallel or say no position.
+    way to where its neighbour would be. Each segment goes by its own frames: others may lie on other planes,
+    or be finer. `threshold_share` is that of `Segmentation.lit`. Raises `MaskError` where the frames of a
+    segment are not parallel or say no position or distance.
     """
-    first = seg.frames[0]
+    lit: dict[int, list[tuple[SegFrame, FlatIndices]]] = defaultdict(list)
+    for frame, number, positions in seg.lit(threshold_share):
+        lit[number].append((frame, positions))
+    frames_of: dict[int | None, list[SegFrame]] = defaultdict(list)
     for frame in seg.frames:
+        frames_of[frame.segment].append(frame)
+    steps = {number: _step(frames) for number, frames in frames_of.items()}
+    least = min((step for step in steps.values() if step), default=None)
+    pieces: dict[int, list[FlatIndices]] = {}
+    outside = 0
+    for number, content in sorted(lit.items()):
+        told = seg.plane_spacing_mm or least or seg.slice_thickness_mm
+        if not told:
+            raise MaskError("mask_grid_differs", "nothing tells how far the mask's frames are apart")
+        own = steps[None if None in steps else number]
+        reach = min(told, own or told) / 2
+        pieces[number], beyond = _resample_segment(seg, stack, content, reach)
+        outside += beyond
+    return {number: several for number, several in pieces.items() if several}, outside
+
+
+def _resample_segment(
+    seg: Segmentation, stack: SliceStack, content: list[tuple[SegFrame, FlatIndices]], reach_mm: float
+) -> tuple[list[FlatIndices], int]:
+    first = content[0][0]
+    along_row, along_column = np.asarray(first.orientation[:3]), np.asarray(first.orientation[3:])
+    normal = np.cross(along_row, along_column)
+    content = sorted(content, key=lambda pair: float(np.dot(pair[0].position_mm or (0, 0, 0), normal)))
+    origins = np.array([frame.position_mm for frame, _ in content])
+    heights = origins @ normal
+    cube = np.zeros((len(content), seg.form.rows, seg.form.columns), dtype=np.bool_)
+    for plane, (_, positions) in enumerate(content):
+        cube[plane].reshape(-1)[positions] = True
+    axes = np.stack([along_row / first.pixel_spacing_mm[1], along_column / first.pixel_spacing_mm[0]])
+    pieces = []
+    corners = stack.corners() @ normal
+    for k in range(stack.shape[0]):
+        if (
+            corners[k].max() < heights[0] - reach_mm - 1e-6
+            or corners[k].min() > heights[-1] + reach_mm + 1e-6
+        ):
+            continue
+        values = _slice_values(stack, k, cube, heights, origins, axes, normal, reach_mm)
+        if (found := np.flatnonzero(values)).size:
+            pieces.append(found + k * stack.rows * stack.columns)
+    return pieces, _count_outside(cube, origins, first, stack)
+
+
+def _step(frames: list[SegFrame]) -> float | None:
+    """Return the least distance between the planes of one segment's frames; None for a single plane.
+
+    Raises `MaskError` where the frames are not parallel, or do not tell their place.
+    """
+    first = frames[0]
+    for frame in frames:
         if frame.position_mm is None or len(frame.orientation) != 6 or min(frame.pixel_spacing_mm) <= 0:
             raise MaskError("mask_position_missing", "a frame has no position, orientation or spacing")
         apart = np.abs(np.subtract(frame.orientation, first.orientation)).max()
         if apart > 1e-4 or frame.pixel_spacing_mm != first.pixel_spacing_mm:
-            raise MaskError("mask_grid_differs", "the mask's frames are not parallel")
-    along_row, along_column = np.asarray(first.orientation[:3]), np.asarray(first.orientation[3:])
-    normal = np.cross(along_row, along_column)
-    planes = np.array([frame.position_mm or (np.nan,) * 3 for frame in seg.frames]) @ normal
-    thickness = _thickness(seg, planes)
-
-    by_segment: dict[int | None, list[SegFrame]] = defaultdict(list)
-    for frame in seg.frames:
-        by_segment[frame.segment].append(frame)
-    pieces: dict[int, list[FlatIndices]] = defaultdict(list)
-    outside = 0
-    axes = np.stack([along_row / first.pixel_spacing_mm[1], along_column / first.pixel_spacing_mm[0]])
-    for segment, frames in by_segment.items():
-        volume = dict(seg.pixels([frame.index for frame in frames]))
-        order = sorted(frames, key=lambda frame: planes[frame.index])
-        heights = np.array([planes[frame.index] for frame in order])
-        cube = np.stack([volume[frame.index] for frame in order])
-        if threshold is not None:
-            cube = (cube >= threshold).astype(np.uint8)
-        origins = np.array([frame.position_mm for frame in order])
-        outside += _count_outside(cube, origins, first, stack)
-        for k in range(stack.shape[0]):
-            values = _slice_values(stack, k, cube, heights, origins, axes, normal, thickness)
-            for value in np.unique(values):
-                if value:
-                    number = int(value) if segment is None else segment
-                    pieces[number].append(np.flatnonzero(values == value) + k * stack.rows * stack.columns)
-    return pieces, outside
-
-
-def _thickness(seg: Segmentation, planes: npt.NDArray) -> float:
-    """Return the frames' step: the least distance between their planes, else what the header says."""
+            raise MaskError("mask_grid_differs", "the frames of a segment are not parallel")
+    normal = np.cross(first.orientation[:3], first.orientation[3:])
+    planes = np.array([frame.position_mm for frame in frames]) @ normal
     steps = np.diff(np.unique(np.round(planes / SAME_PLANE_MM) * SAME_PLANE_MM))
-    if steps.size:
-        return float(steps.min())
-    return seg.slice_thickness_mm or 1.0
+    return float(steps.min()) if steps.size else None
 
 
 def _slice_values(
@@ -77,9 +100,9 @@ def _slice_values(
     origins: npt.NDArray,
     axes: npt.NDArray,
     normal: npt.NDArray,
-    thickness: float,
-) -> npt.NDArray:
-    """Return the SEG values nearest to the pixels of slice `k`, flat; 0 where there is none."""
+    reach_mm: float,
+) -> npt.NDArray[np.bool_]:
+    """Return whether the SEG pixels nearest to those of slice `k` are lit, flat."""
     j, i = np.mgrid[: stack.rows, : stack.columns].reshape(2, -1).astype(np.float64)
     world = stack.positions_mm[k] + np.stack([i, j], axis=1) @ stack.steps_mm.T
     height = world @ normal
@@ -87,12 +110,12 @@ def _slice_values(
     lower = upper - 1
     upper = np.minimum(upper, len(heights) - 1)
     plane = np.where(np.abs(heights[upper] - height) < np.abs(heights[lower] - height), upper, lower)
-    near = np.abs(heights[plane] - height) <= thickness / 2 + 1e-6
+    near = np.abs(heights[plane] - height) <= reach_mm + 1e-6
     pixel = np.einsum("ad,nd->na", axes, world - origins[plane])
     column, row = np.rint(pixel).astype(int).T
     rows, columns = cube.shape[1:]
     near &= (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-    values = np.zeros(len(world), dtype=cube.dtype)
+    values = np.zeros(len(world), dtype=np.bool_)
     values[near] = cube[plane[near], row[near], column[near]]
     return values
 

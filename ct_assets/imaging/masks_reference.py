@@ -4,11 +4,13 @@ Belongs here: the ranking of references (SOP instances over series over frame of
 position) and the refusals. Does not: voxels (`imaging.masks`, `imaging.rtstruct`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ct_assets.dicom.seg import MaskError
+from ct_assets.dicom.series import Series
+from ct_assets.dicom.uids import Kind
 
 Rank = Literal["sop_instance", "series", "frame_of_reference", "position"]
 
@@ -39,6 +41,52 @@ class Candidate:
     frame_of_reference_uids: frozenset[str]
     is_usable: bool
     """Whether the series becomes a volume."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The CT series of a tree or a cohort, found by what masks refer to."""
+
+    by_id: dict[str, Candidate]
+    series: dict[str, Series]
+    by_sop: dict[str, list[str]] = field(default_factory=dict)
+    by_uid: dict[str, list[str]] = field(default_factory=dict)
+    by_patient: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, found: Iterable[Series]) -> "Candidates":
+        """Collect the CT series among `found`."""
+        collected = cls({}, {})
+        for series in found:
+            if series.kind is not Kind.CT:
+                continue
+            name = series.series_id
+            sop_uids = frozenset(one.sop_instance_uid for one in series.instances if one.sop_instance_uid)
+            collected.series[name] = series
+            collected.by_id[name] = Candidate(
+                series_id=name,
+                series_instance_uid=series.series_instance_uid,
+                study_instance_uid=series.study_instance_uid,
+                patient_id=series.patient_id,
+                sop_uids=sop_uids,
+                frame_of_reference_uids=frozenset(series.frame_of_reference_uids),
+                is_usable=series.decision != "refuse",
+            )
+            for uid in sop_uids:
+                collected.by_sop.setdefault(uid, []).append(name)
+            if series.series_instance_uid:
+                collected.by_uid.setdefault(series.series_instance_uid, []).append(name)
+            collected.by_patient.setdefault(series.patient_id or "", []).append(name)
+        return collected
+
+    def near(self, stated: Stated) -> list[Candidate]:
+        """Return the series that a mask could mean: those it names, and its patient's."""
+        names = set(self.by_patient.get(stated.patient_id or "", []))
+        for uid in stated.sop_uids:
+            names.update(self.by_sop.get(uid, []))
+        for uid in stated.series_uids:
+            names.update(self.by_uid.get(uid, []))
+        return [self.by_id[name] for name in sorted(names)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ left alone, so that the cost follows what is new.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -193,12 +193,13 @@ def _make_files(case: Case) -> Row:
     converted = load_series(case.series, case.root, settings.conversion, case.index)
     mask = load_mask(
         case.mask,
-        converted,
+        converted.target,
         case.root,
         settings.conversion.masks,
         settings.audit.mask_position_tolerance_mm,
+        is_corrected=converted.correction is not None,
     )
-    choice = tumour_of(mask, settings)
+    choice = tumour_of(mask, settings, case.row.get("tumour_segment_number"))
     voxels = next(one for one in mask.segments if one.segment.number == choice.number)
     if voxels.reasons:
         raise MaskError(voxels.reasons[0])
@@ -231,11 +232,16 @@ def _make_files(case: Case) -> Row:
     }
 
 
-def tumour_of(mask: Mask, settings: Settings) -> tumour.TumourChoice:
-    """Return which segment of a mask is the tumour. Raises `MaskError` where none or several could be."""
+def tumour_of(mask: Mask, settings: Settings, audited: int | None) -> tumour.TumourChoice:
+    """Return which segment of a mask is the tumour: the one that the audit chose, where it chose one.
+
+    Raises `MaskError` where none or several could be.
+    """
     choice = tumour.choose(
         [_segment_facts(voxels.segment) for voxels in mask.segments], settings.audit.tumour
     )
+    if audited is not None and any(voxels.segment.number == audited for voxels in mask.segments):
+        return replace(choice, number=audited)
     if choice.number is None:
         raise MaskError(choice.reasons[0])
     return choice

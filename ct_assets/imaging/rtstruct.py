@@ -1,32 +1,30 @@
 """Structure sets as masks: contours filled on the slices they lie on.
 
-Belongs here: which slice a contour belongs to, and the fill. Does not: reading structure sets
-(`dicom.rtstruct`), which series is meant (`imaging.masks_reference`).
-
-A pixel belongs to an ROI where its centre lies inside an odd number of the ROI's contours on that plane
-(even-odd, the XOR of PS3.3 C.8.8.6.3): inner contours are holes, keyholes close upon themselves. A centre
-exactly on an outline belongs to the side of growing indices, so that touching ROIs never share a pixel.
+Belongs here: which slice a contour belongs to, and which ROI may be put onto the image at all. Does not:
+reading structure sets (`dicom.rtstruct`), the fill (`imaging.contours`), which series is meant
+(`imaging.masks_reference`).
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ct_assets.dicom.rtstruct import Contour, Roi, StructureSet
+from ct_assets.dicom.rtstruct import Outline, Roi, StructureSet
 from ct_assets.dicom.seg import MaskError
-from ct_assets.imaging.masks import Mask, SegmentVoxels, SlicesOfSop, slices_named
+from ct_assets.imaging import contours
+from ct_assets.imaging.contours import INDEX_DECIMALS
+from ct_assets.imaging.masks import Mask, SegmentVoxels, with_labels
 from ct_assets.imaging.stack import SliceStack
+from ct_assets.imaging.target import Target
 from ct_assets.settings.conversion import MaskSettings
 
 PLANARITY_SHARE = 0.25
 """A contour may leave its plane by this share of half a slice step (with a least of 0.1 mm)."""
-INDEX_DECIMALS = 6
-"""Pixel coordinates are rounded to a millionth, so that float noise decides no pixel on an outline."""
 BORDER_SLACK_PIXELS = 0.5
 """Outlines may run along the outer edges of the image's border pixels."""
+NOTHING = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,109 +32,118 @@ class _Placed:
     """A contour with its place: (n, 2) pixel coordinates (i, j) and the height along the normal."""
 
     pixels: npt.NDArray[np.float64]
+    is_xor: bool
     offset_mm: float
     k: int
     away_mm: float
 
 
 def place_structures(
-    structures: StructureSet,
-    stack: SliceStack,
-    slices_of_sop: SlicesOfSop,
-    settings: MaskSettings,
-    tolerance_mm: float,
+    structures: StructureSet, target: Target, settings: MaskSettings, tolerance_mm: float
 ) -> Mask:
     """Fill every ROI on the slices where its contours lie.
 
     Position decides the slice; the SOP references are only compared with it. A contour within
     `tolerance_mm` of a slice is on it; another goes to the nearest slice at most half a step away (of several
-    contour planes at one slice the closest counts) or its ROI is refused, by setting. An ROI that leaves the
-    image, or whose contours are not parallel to the slices, is left out with its reason. Raises `MaskError`
-    where no ROI remains.
+    contour planes at one slice the closest counts) or its ROI is refused, by setting. Left out with its
+    reason is an ROI that leaves the image, whose contours are not parallel to the slices or damaged, or whose
+    numbers are of another frame of reference than the image's (unless each contour lies on the very slice
+    that it names). Raises `MaskError` where no ROI remains.
     """
+    if structures.has_invalid_numbers:
+        raise MaskError("segment_numbers_invalid", "ROI numbers are missing or repeated")
     warnings: set[str] = set()
+    if structures.contours_without_roi:
+        warnings.add("contours_without_roi")
     filled = []
     for roi in structures.rois:
-        if roi.left_out:
-            warnings.add("contours_left_out")
-        if not roi.contours:
-            filled.append(SegmentVoxels(roi.segment, np.empty(0, dtype=np.int64), ("roi_without_contours",)))
-            continue
         try:
-            flat = _fill_roi(roi, stack, slices_of_sop, settings, tolerance_mm, warnings)
-            filled.append(SegmentVoxels(roi.segment, flat))
-            if not flat.size:
-                warnings.add("segment_empty")
+            flat = _fill_roi(structures, roi, target, settings, tolerance_mm, warnings)
         except MaskError as refusal:
-            filled.append(SegmentVoxels(roi.segment, np.empty(0, dtype=np.int64), (refusal.code,)))
+            filled.append(SegmentVoxels(roi.segment, NOTHING, reasons=(refusal.code,)))
+            continue
+        filled.append(SegmentVoxels(roi.segment, flat))
+        if not flat.size:
+            warnings.add("segment_empty")
     reasons = [voxels.reasons[0] for voxels in filled if voxels.reasons]
     if len(reasons) == len(filled):
         # The commonest fault speaks for the object; each ROI keeps its own in segments.json.
         raise MaskError(max(sorted(set(reasons)), key=reasons.count) if reasons else "roi_without_contours")
     if any(reason != "roi_without_contours" for reason in reasons):
         warnings.add("rois_left_out")
-    return Mask("RTSTRUCT", stack.shape, tuple(filled), tuple(sorted(warnings)), {"rois": len(filled)})
-
-
-def fill(polygons: Sequence[npt.NDArray[np.float64]], rows: int, columns: int) -> npt.NDArray[np.bool_]:
-    """Return the pixels (rows, columns) whose centres lie inside an odd number of `polygons`.
-
-    Each polygon is (n, 2) with column i and row j of its points, pixel centres at integers; it is closed by
-    its first point. Every row toggles at each crossing of its centre line, so the fill is exact.
-    """
-    toggles = np.zeros((rows, columns + 1), dtype=np.uint8)
-    for polygon in polygons:
-        start, end = polygon, np.roll(polygon, -1, axis=0)
-        upper = np.where((start[:, 1] <= end[:, 1])[:, np.newaxis], start, end)
-        lower = np.where((start[:, 1] <= end[:, 1])[:, np.newaxis], end, start)
-        first = np.clip(np.ceil(upper[:, 1]), 0, rows).astype(int)
-        last = np.clip(np.ceil(lower[:, 1]), 0, rows).astype(int)  # half-open: a point belongs to one edge
-        counts = last - first
-        edge = np.repeat(np.arange(len(polygon)), counts)
-        row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
-        slope = (lower[edge, 0] - upper[edge, 0]) / (lower[edge, 1] - upper[edge, 1])
-        crossing = np.round(upper[edge, 0] + slope * (row - upper[edge, 1]), INDEX_DECIMALS)
-        column = np.clip(np.ceil(crossing), 0, columns).astype(int)
-        np.add.at(toggles, (row, column), 1)
-    return (np.cumsum(toggles, axis=1, dtype=np.uint32)[:, :columns] & 1).astype(np.bool_)
+    segments = with_labels(filled, warnings)
+    return Mask(
+        "RTSTRUCT", target.stack.shape, segments, tuple(sorted(warnings)), {"rois": len(structures.rois)}
+    )
 
 
 def _fill_roi(
+    structures: StructureSet,
     roi: Roi,
-    stack: SliceStack,
-    slices_of_sop: SlicesOfSop,
+    target: Target,
     settings: MaskSettings,
     tolerance_mm: float,
     warnings: set[str],
 ) -> npt.NDArray[np.int64]:
+    """Return an ROI's voxels. Raises `MaskError` where it is left out; its warnings are then dropped."""
+    own: set[str] = set()
+    frames = (
+        [roi.frame_of_reference_uid] if roi.frame_of_reference_uid else structures.frame_of_reference_uids
+    )
+    is_other_frame = target.is_other_frame_of_reference(frames)
+    found = structures.outlines(roi)
+    if found.open:
+        warnings.add("contours_left_out")  # also where nothing else is left of the ROI
+    if found.damaged:
+        raise MaskError("contours_damaged", f"{found.damaged} contours cannot be read")
+    if not found.closed:
+        raise MaskError("roi_without_contours")
+    if found.repaired:
+        own.add("contour_numbers_repaired")
+    if roi.items > 1:
+        own.add("contour_items_joined")
     by_slice: dict[int, list[_Placed]] = defaultdict(list)
-    for contour in roi.contours:
-        placed = _place(contour, stack, settings, tolerance_mm, warnings)
+    is_proven = True
+    for outline in found.closed:
+        named = target.sources.slices(outline.sources)
+        placed = _place(outline, target.stack, settings, tolerance_mm, own)
         if placed is None:
-            warnings.add("mask_cropped")
+            own.add("mask_cropped")
             continue
         by_slice[placed.k].append(placed)
-        known = slices_named(contour.source_sop_uids, slices_of_sop)
-        if contour.source_sop_uids and not known:
-            warnings.add("mask_sop_references_stale")
-        elif known and placed.k not in known:
-            warnings.add("mask_source_elsewhere")
+        is_proven &= placed.k in named
+        if outline.sources and not named:
+            own.add("mask_sop_references_stale")
+        elif named and placed.k not in named:
+            own.add("mask_source_elsewhere")
+    if is_other_frame and not (is_proven and by_slice):
+        raise MaskError("mask_in_other_frame_of_reference")
+    if is_other_frame:
+        own.add("mask_in_other_frame_of_reference")
+    if not by_slice:
+        raise MaskError("mask_outside_volume", "no contour lies inside the image")
+    flat = _paint(by_slice, target.stack, tolerance_mm, own)
+    warnings |= own
+    return flat
+
+
+def _paint(
+    by_slice: dict[int, list[_Placed]], stack: SliceStack, tolerance_mm: float, warnings: set[str]
+) -> npt.NDArray[np.int64]:
     pieces = []
     for k, several in sorted(by_slice.items()):
         closest = min(several, key=lambda placed: placed.away_mm)
         on_plane = [p for p in several if abs(p.offset_mm - closest.offset_mm) <= tolerance_mm]
         if len(on_plane) < len(several):
             warnings.add("contour_planes_merged")
-        polygons = _without_repeats([p.pixels for p in on_plane], warnings)
-        pixels = fill(polygons, stack.rows, stack.columns)
-        pieces.append(np.flatnonzero(pixels) + k * stack.rows * stack.columns)
-    if not pieces:
-        raise MaskError("mask_outside_volume", "no contour lies inside the image")
+        region, told = contours.combine([(p.pixels, p.is_xor) for p in on_plane], stack.rows, stack.columns)
+        warnings |= told
+        pieces.append(region.flat(stack.columns) + k * stack.rows * stack.columns)
     return np.concatenate(pieces)
 
 
 def _place(
-    contour: Contour, stack: SliceStack, settings: MaskSettings, tolerance_mm: float, warnings: set[str]
+    contour: Outline, stack: SliceStack, settings: MaskSettings, tolerance_mm: float, warnings: set[str]
 ) -> _Placed | None:
     """Return where a contour goes; None for one that lies outside where masks are cropped."""
     relative = contour.points_lps_mm - stack.positions_mm[0]
@@ -168,14 +175,4 @@ def _place(
         if settings.outside == "refuse":
             raise MaskError("mask_exceeds_volume", "a contour runs past the image")
         warnings.add("mask_cropped")
-    return _Placed(pixels, offset, k, away)
-
-
-def _without_repeats(
-    polygons: list[npt.NDArray[np.float64]], warnings: set[str]
-) -> list[npt.NDArray[np.float64]]:
-    """Leave out exact repetitions, which would otherwise erase each other."""
-    distinct = {polygon.tobytes(): polygon for polygon in polygons}
-    if len(distinct) < len(polygons):
-        warnings.add("contours_repeated")
-    return list(distinct.values())
+    return _Placed(pixels, contour.is_xor, offset, k, away)

@@ -14,15 +14,34 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         EXPORT_AGAIN,
     ),
     (
-        "mask_frames_incomplete",
-        "The frames of the mask and their descriptions do not match in number or name no segment.",
+        "label_map_background_unknown",
+        "A LABELMAP describes a segment 0 and no Pixel Padding Value (0028,0120) tells the background.",
         EXPORT_AGAIN,
     ),
-    ("mask_position_missing", "A frame of the mask tells no position, orientation or spacing.", EXPORT_AGAIN),
+    (
+        "fractional_maximum_missing",
+        "A FRACTIONAL SEG has no Maximum Fractional Value (0062,000E): its values have no scale.",
+        EXPORT_AGAIN,
+    ),
+    (
+        "mask_frames_incomplete",
+        "Frames of the mask and their descriptions differ in number, or a frame names no segment.",
+        EXPORT_AGAIN,
+    ),
+    (
+        "mask_position_missing",
+        "A frame of the mask has no position (and names no single slice instead), orientation or spacing.",
+        EXPORT_AGAIN,
+    ),
     (
         "roi_without_contours",
         "A structure has no closed planar contour.",
         "Draw the structure again if it is needed.",
+    ),
+    (
+        "contours_damaged",
+        "The numbers of a contour cannot be read, or are fewer than NumberOfContourPoints (3006,0046) states.",
+        EXPORT_AGAIN,
     ),
     # Which series is meant
     (
@@ -40,8 +59,8 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ("referenced_series_refused", "The series that the mask means is refused itself.", "Mend the series."),
     (
         "mask_in_other_frame_of_reference",
-        "Mask and image name different frames of reference; as a warning: each frame lies on the very slice "
-        "that it refers to, so its place is proven all the same.",
+        "Mask (or ROI) and image name different frames of reference, and not each frame or contour lies on a "
+        "slice that it names; as a warning: each does, so its place is proven all the same.",
         EXPORT_AGAIN,
     ),
     # Where it lies
@@ -123,13 +142,44 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "contours_left_out",
-        "Points, open lines or broken contours enclose nothing and were left out.",
-        "Look at the mask once; draw the broken contours again if they matter.",
+        "Points, open lines and contours of fewer than three points enclose nothing and were left out.",
+        "Look at the mask once if they matter.",
     ),
     (
         "contours_repeated",
-        "A contour stands twice in the same place; it counts once.",
+        "A contour stands twice in the same place, nowhere half a pixel apart; it counts once.",
         "Nothing need be done.",
+    ),
+    (
+        "contours_overlap",
+        "Contours of one structure overlap in part; they were joined.",
+        "Look at the mask on the image once, whether one of them was meant as a hole.",
+    ),
+    (
+        "contours_without_pixels",
+        "A contour is so small that it holds no pixel's centre; nothing was painted for it.",
+        "Look at the mask on the image once if small parts matter.",
+    ),
+    (
+        "contour_items_joined",
+        "Several items of ROIContourSequence (3006,0039) name one structure; their contours were joined.",
+        "Look at the mask on the image once.",
+    ),
+    (
+        "contours_without_roi",
+        "Contours name a structure number that is not described; they were left out.",
+        "Look at the mask once; ask for a new export if a structure is missing.",
+    ),
+    (
+        "contour_numbers_repaired",
+        "Contour Data was read in spite of decimal commas or a backslash at its end.",
+        "Look at the mask on the image once.",
+    ),
+    (
+        "segments_renumbered",
+        "A segment or ROI number (0, negative or above 65,535) cannot be a label value; segments.json tells the "
+        "value that stands for it.",
+        "Take label values from segments.json.",
     ),
     (
         "contours_moved_to_nearest_slice",
@@ -143,7 +193,7 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     # What it holds, found while auditing
     ("unreadable_mask_pixels", "The pixels of the SEG cannot be decoded.", EXPORT_AGAIN),
-    ("mask_empty", "No segment holds a voxel, no structure a contour.", "Deliver the finished mask."),
+    ("mask_empty", "No segment or structure holds a voxel.", "Deliver the finished mask."),
     (
         "no_tumour_segment",
         "No segment of the mask is the tumour by label, type or code.",

@@ -289,7 +289,7 @@ class MaskAudit(dy.Schema):
     """Why it cannot serve as its CT's tumour mask."""
     warnings = dy.List(dy.String())
     is_usable = dy.Bool()
-    """No reason speaks against it."""
+    """Conversion makes a label map of it; whether it holds one tumour, `reasons` tell too."""
 
     # Reference
     referenced_series_instance_uid = dy.String(nullable=True)
@@ -314,7 +314,7 @@ class MaskAudit(dy.Schema):
     """Every frame or contour plane lies on a slice."""
     is_inside_volume = dy.Bool(nullable=True)
     geometry_fits = dy.Bool(nullable=True)
-    """All of these; null where the CT has no geometry."""
+    """Conversion puts it onto the image, exactly or resampled as set; null where the CT has no geometry."""
     max_plane_offset_mm = dy.Float64(nullable=True)
     """Largest distance of a frame or contour plane from the nearest slice."""
     planes = dy.Int64(nullable=True)
@@ -336,6 +336,23 @@ class MaskAudit(dy.Schema):
     is_tumour_ambiguous = dy.Bool()
     tumour_voxels = dy.Int64(nullable=True)
     tumour_volume_ml = dy.Float64(nullable=True)
+
+
+class MaskDecisions(dy.Schema):
+    """A row a mask object that means a usable CT series: what conversion makes of it, and for which input."""
+
+    path = dy.String(primary_key=True)
+    key = dy.String()
+    """Digest of the file's state, the series' slices and the settings."""
+    reasons = dy.List(dy.String())
+    """Why it is refused; empty where it is converted."""
+    warnings = dy.List(dy.String())
+    segment_numbers = dy.List(dy.Int64())
+    segment_voxels = dy.List(dy.Int64())
+    """Voxels on the image's grid."""
+    segment_reasons = dy.List(dy.String(nullable=True))
+    """Why a segment or ROI was left out; null where it was not."""
+    has_overlap = dy.Bool(nullable=True)
 
 
 class PatientAudit(dy.Schema):

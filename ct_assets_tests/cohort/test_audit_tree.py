@@ -9,7 +9,7 @@ import pytest
 from ct_assets import files
 from ct_assets.cohort.audit_tree import audit_tree
 from ct_assets.errors import UsageError
-from ct_assets.settings.audit import AuditSettings
+from ct_assets.settings import Settings
 from ct_assets_tests.dicom.factory import ct_series, seg, write
 
 
@@ -41,5 +41,5 @@ def test_a_folder_that_is_not_there_or_empty_is_bad_usage(tmp_path, exists):
     if exists:
         (tmp_path / "in").mkdir()
     with pytest.raises(UsageError, match=r"no such folder|no file in it"):
-        audit_tree(tmp_path / "in", tmp_path / "out", AuditSettings(), workers=1)
+        audit_tree(tmp_path / "in", tmp_path / "out", Settings(), workers=1)
     assert not (tmp_path / "out").exists()

@@ -84,6 +84,7 @@ class TestTheTables:
             "ct_prepro_audit.json",
             "series.parquet",
             "masks.parquet",
+            "mask_decisions.parquet",
             "patients.parquet",
         }
 

@@ -77,7 +77,9 @@ class TestWhatDidNotChange:
     def reads(self, monkeypatch):
         seen = []
         read_file = index.read_file
-        monkeypatch.setattr(index, "read_file", lambda path: seen.append(path.name) or read_file(path))
+        monkeypatch.setattr(
+            index, "read_file", lambda path, **options: seen.append(path.name) or read_file(path, **options)
+        )
         return seen
 
     def test_is_not_read_again(self, tmp_path, reads):

@@ -224,7 +224,7 @@ class TestPositions:
         nifti.write(path, converted.volume)
         image = nib.load(path)
         voxels = np.asanyarray(image.dataobj)
-        for k, one in enumerate(converted.stack.positions_mm):
+        for k, one in enumerate(converted.target.stack.positions_mm):
             ds = next(d for d in series.slices if np.allclose(d.ImagePositionPatient, one, atol=1e-5))
             x, y = np.reshape(ds.ImageOrientationPatient, (2, 3)).astype(float)
             between_rows, between_columns = (float(v) for v in ds.PixelSpacing)

@@ -37,13 +37,7 @@ def place(ct, tmp_path):
     def place(dataset, settings=None):
         path = tmp_path / "seg"
         dataset.save_as(path, enforce_file_format=True)
-        return place_seg(
-            seg.read(path),
-            converted.stack,
-            converted.slices_of_sop,
-            settings or MaskSettings(),
-            TOLERANCE_MM,
-        )
+        return place_seg(seg.read(path), converted.target, settings or MaskSettings(), TOLERANCE_MM)
 
     return place
 

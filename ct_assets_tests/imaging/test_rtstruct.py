@@ -8,12 +8,21 @@ from matplotlib.path import Path as Outline
 
 from ct_assets.dicom import rtstruct as structure_sets
 from ct_assets.dicom.seg import MaskError
+from ct_assets.imaging import contours
 from ct_assets.imaging.convert import load_series
-from ct_assets.imaging.rtstruct import fill, place_structures
+from ct_assets.imaging.rtstruct import place_structures
 from ct_assets.settings.conversion import ConversionSettings, MaskSettings
 from ct_assets_tests.imaging.ct_factory import ct_series, grouped, structure_set
 
 SHAPE = (6, 20, 24)
+
+
+def fill(polygons, rows, columns):
+    """The pixels inside the only polygon, as a whole plane."""
+    (polygon,) = polygons
+    return contours.fill(polygon, rows, columns).on(0, 0, rows, columns)
+
+
 ORIGIN, SPACING = np.array([-30.0, 20.0, -100.0]), np.array([0.7, 0.9, 2.5])
 
 
@@ -43,11 +52,7 @@ def place(ct, tmp_path):
         path = tmp_path / "rtstruct"
         structure_set(ct, rois, **options).save_as(path, enforce_file_format=True)
         return place_structures(
-            structure_sets.read(path),
-            converted.stack,
-            converted.slices_of_sop,
-            mask_settings or MaskSettings(),
-            0.1,
+            structure_sets.read(path), converted.target, mask_settings or MaskSettings(), 0.1
         )
 
     return place

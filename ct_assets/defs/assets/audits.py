@@ -29,13 +29,20 @@ def ct_prepro_audit(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """Series, geometry and masks of the whole cohort: principal series, decisions and reason codes."""
-    from ct_assets.cohort.ct_prepro_audit import build
+    from ct_assets.cohort.ct_prepro_audit import build, remembered
     from ct_assets.cohort.metadata_audit import read_cohort
 
     recorder = Recorder(context, platform)
     layout = platform.layout
     with running(context):
-        audit = build(read_cohort(layout), layout.released, platform.settings.audit)
+        audit = build(
+            read_cohort(layout),
+            layout.released,
+            platform.settings.audit,
+            platform.settings.conversion.masks,
+            before=remembered(layout.ct_prepro_dir),
+            workers=platform.workers,
+        )
         audit.write(layout.ct_prepro_dir)
     return recorder.result(
         "ct_prepro_audit",

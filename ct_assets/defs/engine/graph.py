@@ -152,7 +152,7 @@ GRAPH: dict[str, Node] = {
     "uid_map": Node("deid", "batch", ("dicom_batch",), external=_profile, kinds=TABLE, automated=False),
     "metadata_audit": Node("audits", "batch", ("deid_dicom", "deid_audit"), kinds=TABLE),
     "ct_prepro_audit": Node(
-        "audits", None, ("metadata_audit",), ("audit",), kinds=frozenset({"json", "parquet"})
+        "audits", None, ("metadata_audit",), ("audit", "conversion"), kinds=frozenset({"json", "parquet"})
     ),
     "labels": Node("cohort", None, ("uid_map",), ("labels",), _labels_csv, TABLE),
     "eligibility": Node(

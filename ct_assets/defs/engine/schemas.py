@@ -14,7 +14,7 @@ import polars as pl
 
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.layout import Layout
-from ct_assets.tables.audits import MaskAudit, MetadataAudit, PatientAudit, SeriesAudit
+from ct_assets.tables.audits import MaskAudit, MaskDecisions, MetadataAudit, PatientAudit, SeriesAudit
 from ct_assets.tables.brain import BrainFeatures, BrainSplit
 from ct_assets.tables.cohort import CaseNumbers, CohortManifest, Eligibility, LabelReport, Labels, SplitLedger
 from ct_assets.tables.folds import FoldVolumes
@@ -29,6 +29,7 @@ TABLES: dict[str, Callable[[Layout], Iterator[tuple[Path, Any]]]] = {
         (
             (layout.ct_prepro_dir / "series.parquet", SeriesAudit),
             (layout.ct_prepro_dir / "masks.parquet", MaskAudit),
+            (layout.ct_prepro_dir / "mask_decisions.parquet", MaskDecisions),
             (layout.ct_prepro_dir / "patients.parquet", PatientAudit),
         )
     ),
