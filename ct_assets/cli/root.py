@@ -434,9 +434,12 @@ def status(
     """Tell in one screen what is in the platform and what waits for a person."""
     from ct_assets.reports.status import show
     from ct_assets.storage import needs
+    from ct_assets.storage.outputs import output_differences
 
     with _platform(config, *needs.ALWAYS, *needs.DATABASES, "reports/*.json", publish=False) as settings:
         show(settings)
+        for line in output_differences(settings):
+            print(line)
         if page:
             from ct_assets.defs.engine.launch import write_status_page
 

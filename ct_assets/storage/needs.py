@@ -1,7 +1,8 @@
 """Which part of the data root a step reads: what a machine must fetch before it.
 
-Belongs here: one line a group of assets. A group that is not named needs everything, so that a new one is
-slow at first and never wrong. Paths are shell patterns on written names; `*` also matches slashes.
+Belongs here: one line a group of assets. A group that is not named needs everything that is not restricted, so that
+a new one is slow at first and takes no original and no crosswalk to a training machine. Paths are shell patterns on
+written names; `*` also matches slashes.
 """
 
 ALWAYS = (
@@ -15,6 +16,7 @@ ALWAYS = (
     "nifti/*.parquet",
     "nifti/*.json",
     "models/*/configuration.json",
+    "models/*/experiment.json",
     "inbox/*/.complete",
     "raw/dicom_input/*/.complete",
     "raw/superseded/*/.complete",
@@ -37,6 +39,9 @@ DELIVERIES = (
 )
 """What a machine that only takes deliveries in needs to know."""
 
+UNRESTRICTED = ("[!iqra]*", "reports/*", "audits/[!u]*", "audits/uid/*.json")
+"""Everything but inbox, quarantine, raw and the crosswalk (`audits/uid`)."""
+
 _BY_GROUP = {
     "intake": ("inbox/{key}/*", "raw/dicom_input/{key}/*"),
     "deid": ("raw/dicom_input/{key}/*", "audits/uid/*", "deid/dicom_output/{key}/*", "quarantine/{key}/*"),
@@ -53,5 +58,5 @@ _BY_GROUP = {
 def of_group(group: str, key: str | None) -> tuple[str, ...]:
     """Return the patterns of what a step of `group` reads for partition `key` (None: all partitions)."""
     if group not in _BY_GROUP:
-        return ("*",)
+        return UNRESTRICTED
     return ALWAYS + tuple(pattern.format(key=key or "*") for pattern in _BY_GROUP[group])

@@ -11,20 +11,29 @@ from ct_assets_tests.defs import platforms
 from ct_assets_tests.storage.stores import LocalStore
 
 
-def test_a_group_that_nobody_named_needs_everything():
-    assert patterns(needs.of_group("a new one", None)).match("raw/dicom_input/b1/x")
+def test_a_group_that_nobody_named_needs_everything_that_is_not_restricted():
+    wanted = patterns(needs.of_group("a new one", None))
+    assert all(
+        wanted.match(path)
+        for path in ("systems/new/x", "brain/raw/1.dcm", "reports/x", "cohort/labels.parquet")
+    )
+    restricted = (
+        "raw/dicom_input/b1/x",
+        "inbox/b1/x",
+        "quarantine/b1/x",
+        "audits/uid/b1/patient_map.parquet",
+    )
+    assert not any(wanted.match(path) for path in restricted)
 
 
 @pytest.mark.parametrize("group", sorted({node.group for node in GRAPH.values()} - {"intake", "deid"}))
 def test_originals_are_needed_by_intake_and_deidentification_alone(group):
-    if group in ("neuro", "brain"):
-        pytest.skip("reads everything")
     wanted = patterns(needs.of_group(group, None))
     assert not wanted.match("raw/dicom_input/b1/slice")
     assert not wanted.match("quarantine/b1/object")
 
 
-@pytest.mark.parametrize("group", ["volumes", "folds", "training", "evaluation", "derived"])
+@pytest.mark.parametrize("group", ["volumes", "folds", "training", "evaluation", "derived", "neuro", "brain"])
 def test_a_training_machine_gets_no_crosswalk(group):
     assert not patterns(needs.of_group(group, None)).match("audits/uid/b1/patient_map.parquet")
 

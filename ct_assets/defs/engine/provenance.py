@@ -11,8 +11,8 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel
 
-from ct_assets import files
-from ct_assets.defs.engine import partitions
+from ct_assets import files, progress
+from ct_assets.defs.engine import outputs, partitions
 from ct_assets.defs.engine.graph import GRAPH
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.settings import Settings
@@ -126,7 +126,7 @@ def _without_folders(value: Any, shown: Any) -> Any:
 
 
 def is_current(records: Records, platform: Platform, name: str, partition: str | None) -> bool:
-    """Tell whether the last materialization was made from what its inputs are now."""
+    """Tell whether the last materialization was made from what its inputs are now, and its outputs are still there."""
     recorded = records.latest(name, partition)
     if recorded is None or INPUT_DIGEST not in recorded.metadata:
         return False
@@ -135,7 +135,12 @@ def is_current(records: Records, platform: Platform, name: str, partition: str |
 
         if is_retired(platform.layout, partition):
             return True  # nothing can be made from originals that went; what was made stays
-    return recorded.metadata[INPUT_DIGEST].value == input_digest(records, platform, name, partition)
+    if recorded.metadata[INPUT_DIGEST].value != input_digest(records, platform, name, partition):
+        return False
+    difference = outputs.difference(platform, name, partition)
+    if difference is not None:
+        progress.say(difference.line())
+    return difference is None
 
 
 def partition_keys(instance: dg.DagsterInstance, platform: Platform, name: str) -> Sequence[str | None]:

@@ -15,7 +15,7 @@ import dagster as dg
 import polars as pl
 
 from ct_assets import files, machine_faults, progress
-from ct_assets.defs.engine import memory, provenance
+from ct_assets.defs.engine import memory, outputs, provenance
 from ct_assets.defs.engine.graph import GRAPH
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.step_lock import only_writer
@@ -90,6 +90,7 @@ class Recorder:
         partition = self._context.partition_key if self._context.has_partition_key else None
         records = provenance.Records(self._context.instance)
         digest = provenance.input_digest(records, self._platform, name, partition)
+        outputs.record(self._platform, name, partition)
         peak = _peak.get()
         return dg.MaterializeResult(
             asset_key=name,
