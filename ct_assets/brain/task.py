@@ -18,7 +18,7 @@ from ct_assets.brain import augment, images
 from ct_assets.brain.images import Prepared
 from ct_assets.imaging.windows import dequantise
 from ct_assets.learning.evaluation import classification as metrics_stage
-from ct_assets.learning.training.task import Batch
+from ct_assets.learning.training.task import Batch, Direction, Task, Validation
 from ct_assets.settings.brain import BrainConfig
 
 Floats = npt.NDArray[np.float64]
@@ -126,8 +126,10 @@ class BrainModule(nn.Module):
         return functional.binary_cross_entropy_with_logits(logits.float(), target), {}
 
 
-class BrainTask:
+class BrainTask(Task):
     """A training of slices, as the shared trainer takes it."""
+
+    metrics: Mapping[str, Direction] = {"auprc": "max", "auroc": "max", "loss": "min"}
 
     def __init__(
         self,
@@ -136,39 +138,36 @@ class BrainTask:
         prepared: Prepared,
         validation: tuple[Sequence[str], Sequence[int]],
     ) -> None:
-        self._module = module
-        self._batches = batches
+        self.module: BrainModule = module
+        self.batches = batches
         self._prepared = prepared
         self._validation = validation
 
-    @property
-    def module(self) -> BrainModule:
-        """Network and loss."""
-        return self._module
+    def validate(self, rank: int, ranks: int) -> list[tuple[int, float]]:
+        """Return place and logit of this rank's validation slices."""
+        identifiers, _ = self._validation
+        places = range(rank, len(identifiers), ranks)
+        logits = predict_logits(self.module.network, self._prepared, [identifiers[place] for place in places])
+        return list(zip(places, logits.tolist(), strict=True))
 
-    @property
-    def batches(self) -> BalancedBatches:
-        """The training's batches."""
-        return self._batches
-
-    def validate(self, rank: int, ranks: int) -> Mapping[str, float]:  # noqa: ARG002 - every rank measures all
+    def summarise(self, rows: Sequence[tuple[int, float]]) -> Validation:
         """Return `auprc`, `auroc` and the plain `loss` over the validation slices."""
-        identifiers, labels = self._validation
-        logits = predict_logits(self._module.network, self._prepared, identifiers)
-        truth = np.asarray(labels)
+        _, labels = self._validation
+        logits, truth = np.array([logit for _, logit in sorted(rows)]), np.asarray(labels)
         loss = functional.binary_cross_entropy_with_logits(
             torch.from_numpy(logits), torch.tensor(labels, dtype=torch.float64)
         )
         ones = np.ones(len(labels))
-        return {
+        measured = {
             "auprc": float(metrics_stage.auprc(truth == 1, logits, ones)),
             "auroc": float(metrics_stage.auroc(truth == 1, logits, ones)),
             "loss": float(loss),
         }
+        return Validation(measured)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the network's tensors."""
-        return self._module.network.state_dict()
+        return self.module.network.state_dict()
 
 
 def predict_logits(network: nn.Module, prepared: Prepared, identifiers: Sequence[str]) -> Floats:

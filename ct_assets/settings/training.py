@@ -15,8 +15,6 @@ from ct_assets.settings.base import Section
 MetricName = Literal["loss", "dice", "stage_loss", "stage_balanced_accuracy", "combined"]
 """What a validation measures: see `ct_assets.learning.training.lung_task`."""
 
-LOWER_IS_BETTER: frozenset[str] = frozenset({"loss", "stage_loss"})
-
 
 class SwinUnetrSettings(Section):
     """The Swin-UNETR (Hatamizadeh 2022, arXiv:2201.01266); published weights fit the defaults."""
@@ -128,8 +126,13 @@ class OptimizerSettings(Section):
     """Batches a step."""
 
 
+def _is_unset(value: object) -> bool:
+    """Tell whether a setting that came later has its default: it is then left out of what is written and digested."""
+    return value is None or value is False
+
+
 class TrainingStage(Section):
-    """One stage of a training: so many epochs with some modules frozen."""
+    """One phase of a training: so many epochs with some modules frozen."""
 
     name: str = Field(default="all", pattern=r"^[a-z0-9_]{1,32}$")
     """The stage's name in logs and curves."""
@@ -139,6 +142,12 @@ class TrainingStage(Section):
     """Modules kept as they are, by glob on their names (`network.backbone.*`); frozen BatchNorm stays in eval."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Peak learning rate of this stage."""
+    optimizer: OptimizerSettings | None = Field(default=None, exclude_if=_is_unset)
+    """The optimizer of this phase; by default the training's."""
+    patience: int | None = Field(default=None, ge=1, exclude_if=_is_unset)
+    """Validations without a better value of the monitored metric that end this phase; the next one begins."""
+    restart_from_best: bool = Field(default=False, exclude_if=_is_unset)
+    """Begin with the weights of the best epoch so far instead of those of the last."""
 
 
 class ValidationSettings(Section):
@@ -266,6 +275,9 @@ class TrainingConfig(Section):
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names) or not names:
             raise ValueError("stages: at least one, and each needs a name of its own")
+        for stage in self.stages:
+            if stage.optimizer is not None and stage.optimizer.accumulate != self.optimizer.accumulate:
+                raise ValueError(f"stages: {stage.name}: optimizer.accumulate is that of the whole training")
         if self.stage_head is None and self.validation.monitor.startswith("stage"):
             raise ValueError(f"validation.monitor: {self.validation.monitor} needs a stage_head")
         return self

@@ -42,7 +42,7 @@ def same_end(result, uninterrupted):
         mine = (result.last.parent / folder_file).read_bytes()
         assert mine == (uninterrupted.last.parent / folder_file).read_bytes(), folder_file
     ours, theirs = (checkpoints.load(r.last) for r in (result, uninterrupted))
-    for key in ("position", "module", "average", "optimizer", "random"):
+    for key in ("position", "module", "average", "optimizers", "random"):
         assert flat(ours[key]) == flat(theirs[key]), key
     return True
 

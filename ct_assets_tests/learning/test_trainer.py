@@ -2,6 +2,7 @@
 
 import math
 
+import polars as pl
 import pytest
 import torch
 from lightning.fabric import Fabric
@@ -12,6 +13,7 @@ from ct_assets.errors import UsageError
 from ct_assets.learning.training import checkpoints, optimizers, schedules, state
 from ct_assets.learning.training.control import Control
 from ct_assets.learning.training.state import StateWriter
+from ct_assets.learning.training.task import Part, Task, Validation
 from ct_assets.learning.training.tracking import Tracker
 from ct_assets.learning.training.trainer import CURVES_NAME, Trainer, TrainingDivergedError, seed_everything
 from ct_assets.settings.training import OptimizerSettings, TrainingConfig
@@ -40,8 +42,10 @@ class Batches:
         return {"x": x, "y": x.sum(1, keepdim=True)}
 
 
-class ToyTask:
+class ToyTask(Task):
     """Validates to the values it is given, one a validation."""
+
+    metrics = {"dice": "max", "loss": "min", "velocity_mse": "min"}
 
     def __init__(self, values=()):
         seed_everything(0)
@@ -53,7 +57,10 @@ class ToyTask:
     def validate(self, rank, ranks):
         value = self.values[self.validations] if self.validations < len(self.values) else 0.5
         self.validations += 1
-        return {"dice": value, "loss": 1 - value}
+        return [value]
+
+    def summarise(self, rows):
+        return Validation({"dice": rows[0], "loss": 1 - rows[0], "velocity_mse": rows[0]})
 
     def weights(self):
         return self.module.state_dict()
@@ -239,7 +246,7 @@ class TestWhatIsKept:
     def test_the_moving_average_is_what_is_validated_and_kept(self, tmp_path):
         task = ToyTask()
         seen = []
-        task.validate = lambda rank, ranks: seen.append(task.module.head.weight.clone()) or {"dice": 0.5}
+        task.validate = lambda rank, ranks: seen.append(task.module.head.weight.clone()) or [0.5]
         run = trainer(tmp_path, task, ema_decay=0.9, stages=[{"epochs": 1}])
         run.fit()
         stored, _ = checkpoints.load_weights(tmp_path / checkpoints.WEIGHTS_NAME)
@@ -255,6 +262,139 @@ class TestWhatIsKept:
             module.weight.fill_(1.0)
         average.update(module)  # decay min(0.9, 2/11)
         assert average.values["weight"].item() == pytest.approx(9 / 11)
+
+
+class TestPhases:
+    """Patience, restart from the best epoch and optimizer are each phase's own."""
+
+    def test_a_phase_ends_by_its_own_patience_and_the_next_one_begins(self, tmp_path):
+        phases = [{"name": "head", "epochs": 9, "patience": 2}, {"name": "all", "epochs": 2}]
+        result = trainer(tmp_path, ToyTask([0.5, 0.4, 0.4, 0.6, 0.7]), stages=phases).fit()
+        rows = files.read_jsonl(tmp_path / CURVES_NAME)
+        assert [row["stage"] for row in rows] == ["head"] * 3 + ["all"] * 2
+        assert (result.epochs, result.best_epoch) == (5, 5)
+
+    def test_it_restarts_from_the_best_epoch_where_asked(self, tmp_path):
+        frozen = {
+            "optimizer": {"kind": "sgd", "learning_rate": 1e-30, "schedule": "constant", "momentum": 0.0}
+        }
+        phases = [{"name": "a", "epochs": 3}, {"name": "b", "epochs": 1, "restart_from_best": True, **frozen}]
+        trainer(tmp_path, ToyTask([0.9, 0.1, 0.1, 0.2]), stages=phases, validation={"keep_best": 2}).fit()
+        best, last = (
+            checkpoints.load(tmp_path / f"{name}.ckpt")["module"] for name in ("best-00001", "last")
+        )
+        assert torch.equal(best["head.weight"], last["head.weight"])
+
+    def test_a_training_cut_off_between_phases_goes_on_as_one_that_was_not(self, tmp_path):
+        phases = [
+            {"name": "a", "epochs": 4, "patience": 1},
+            {"name": "b", "epochs": 2, "restart_from_best": True},
+        ]
+        values = [0.5, 0.4, 0.6, 0.7]
+        whole = trainer(tmp_path / "whole", ToyTask(values), stages=phases).fit()
+        run = trainer(tmp_path / "cut", ToyTask(values), stages=phases)
+        asked = iter(["", "", "", "", "", "", "", "pause"])  # after the eighth step: the end of phase a
+        run._asked = lambda: next(asked) or None
+        assert run.fit().status == "paused"
+        later = ToyTask(values)
+        later.validations = 1
+        resumed = trainer(tmp_path / "cut", later, stages=phases).fit()
+        assert resumed.weights_sha256 == whole.weights_sha256
+
+
+class TestMetrics:
+    def test_one_that_is_lower_for_better_keeps_the_lowest_epoch(self, tmp_path):
+        """Whatever its name: the task declares it, the loop knows no vocabulary."""
+        settings = config().model_copy(
+            update={"validation": config().validation.model_copy(update={"monitor": "velocity_mse"})}
+        )
+        run = trainer(tmp_path, ToyTask([0.2, 0.9, 0.3]))
+        run.config = settings
+        assert run.fit().best_epoch == 1
+
+    def test_one_that_is_not_declared_is_refused_before_anything_is_trained(self, tmp_path):
+        with pytest.raises(
+            UsageError, match=r"validation.monitor: 'combined' is not measured; there are dice, loss"
+        ):
+            trainer(tmp_path, validation={"monitor": "combined"})
+
+    def test_tables_and_images_of_the_best_epoch_are_kept(self, tmp_path):
+        class Telling(ToyTask):
+            def summarise(self, rows):
+                table = pl.DataFrame({"score": [rows[0]]})
+                return Validation({"dice": rows[0]}, {"candidates": table}, {"curve": b"png"})
+
+        trainer(tmp_path, Telling([0.2, 0.9, 0.3])).fit()
+        assert pl.read_parquet(tmp_path / "validation/candidates.parquet")["score"].to_list() == [0.9]
+        assert (tmp_path / "validation/curve.png").read_bytes() == b"png"
+
+
+class TestSeveralOptimizers:
+    class Adversaries(nn.Module):
+        """Two parameters that pull the same product in opposite directions."""
+
+        def __init__(self):
+            super().__init__()
+            self.generator = nn.Parameter(torch.tensor([1.0]))
+            self.critic = nn.Parameter(torch.tensor([1.0]))
+
+        def forward(self, batch, part):
+            product = (self.generator * self.critic).sum()
+            return (product if part == "generator" else -product), {}
+
+    def test_each_part_steps_its_own_parameters_on_its_own_loss(self, tmp_path):
+        plain = OptimizerSettings(
+            kind="sgd", learning_rate=0.1, momentum=0.0, schedule="constant", warmup_share=0, clip_norm=None
+        )
+        task = ToyTask()
+        task.module = self.Adversaries()
+        task.parts = {"generator": Part(("generator",), plain), "critic": Part(("critic",), plain)}
+        flat = {"schedule": "constant", "warmup_share": 0}
+        trainer(tmp_path, task, steps_per_epoch=1, stages=[{"epochs": 1}], optimizer=flat).fit()
+        # generator 1 - 0.1 * 1 = 0.9; then the critic sees it: 1 + 0.1 * 0.9
+        assert task.module.generator.item() == pytest.approx(0.9)
+        assert task.module.critic.item() == pytest.approx(1.09)
+        row = files.read_jsonl(tmp_path / CURVES_NAME)[0]
+        assert row["train_generator_loss"] == pytest.approx(1.0)
+        assert row["train_critic_loss"] == pytest.approx(-0.9)
+
+    def test_a_parameter_of_two_parts_is_refused(self):
+        parts = {"a": (("*",), OptimizerSettings(), 0.1), "b": (("head.*",), OptimizerSettings(), 0.1)}
+        with pytest.raises(
+            optimizers.UntrainedParameterError, match=r"more than one optimizer: head\.weight"
+        ):
+            optimizers.build_parts(Regression(), parts)
+
+
+class TestWhatIsLeftIsUsable:
+    def test_weights_that_are_not_finite_after_the_last_step_are_no_result(self, tmp_path):
+        """The loss of the only step is finite, its gradient step is not."""
+        rate = {"kind": "sgd", "learning_rate": 1e38, "momentum": 0.0, "clip_norm": None, "schedule": "constant",
+                "warmup_share": 0}  # fmt: skip
+
+        class Steep(ToyTask):
+            def __init__(self):
+                super().__init__()
+                self.module = nn.Linear(1, 1)
+                self.module.forward = lambda batch: (self.module.weight.sum() * batch["x"], {})
+                self.batches = [{"x": torch.tensor(10.0)}]
+
+        with pytest.raises(TrainingDivergedError, match=r"epoch 1: the weights diverged"):
+            trainer(tmp_path, Steep(), optimizer=rate, steps_per_epoch=1, stages=[{"epochs": 1}]).fit()
+        assert not (tmp_path / checkpoints.WEIGHTS_NAME).exists()
+
+    def test_weights_that_validate_to_no_number_are_no_result(self, tmp_path):
+        with pytest.raises(TrainingDivergedError, match=r"epoch 2: the validation diverged"):
+            trainer(tmp_path, ToyTask([0.5, math.nan]), stages=[{"epochs": 2}]).fit()
+
+    def test_the_last_epoch_never_poses_as_a_best_one_that_is_missing(self, tmp_path):
+        task = ToyTask([0.9, 0.3, 0.2])
+        trainer(tmp_path, task).fit()
+        (tmp_path / "best-00001.ckpt").unlink()
+        with pytest.raises(
+            UsageError, match=r"best-00001\.ckpt: the checkpoint of the best epoch is missing"
+        ):
+            trainer(tmp_path, ToyTask()).fit()
 
 
 class TestState:

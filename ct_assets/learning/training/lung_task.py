@@ -3,7 +3,7 @@
 Belongs here: its batches, its joint loss as a module, its validation. The loop is in `learning.training.trainer`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,18 @@ from ct_assets.learning.networks import dual_head
 from ct_assets.learning.networks.dual_head import DualHeadNetwork
 from ct_assets.learning.training import losses
 from ct_assets.learning.training.losses import JointLoss
-from ct_assets.learning.training.task import Batch
+from ct_assets.learning.training.task import Batch, Direction, Task, Validation
 from ct_assets.learning.volumes.dataset import CaseDataset, PatchDataset
 from ct_assets.learning.volumes.plan import Plan
 from ct_assets.settings.training import TrainingConfig
+
+METRICS: Mapping[str, Direction] = {
+    "loss": "min",
+    "dice": "max",
+    "stage_loss": "min",
+    "stage_balanced_accuracy": "max",
+    "combined": "max",
+}
 
 
 @dataclass(frozen=True)
@@ -94,34 +102,36 @@ class LungModule(nn.Module):
         return self.loss(output.mask_logits, output.coarse_logits, output.stage_log_probabilities, batch)
 
 
-class LungTask:
+class LungTask(Task):
     """Dual-head training of one fold."""
+
+    metrics: Mapping[str, Direction] = METRICS
 
     def __init__(self, data: LungData, config: TrainingConfig) -> None:
         self.data = data
         self.config = config
         self.patch_size = patch_size_of(config, data.plan)
         network = build_network(config, data.plan, len(data.stages))
-        self.module = LungModule(network, JointLoss(config.losses, _class_weights(data, config)))
+        self.module: LungModule = LungModule(network, JointLoss(config.losses, _class_weights(data, config)))
         self.batches = LungBatches(data, config, self.patch_size)
         self._validation = CaseDataset(
             data.volumes, data.plan, data.store_dir, role="validation", stages=data.stages
         )
 
-    def validate(self, rank: int, ranks: int) -> Mapping[str, float]:
-        """Measure whole validation cases on the plan's grid; each rank takes every n-th case.
+    def validate(self, rank: int, ranks: int) -> "list[ValidatedCase]":
+        """Measure whole validation cases on the plan's grid; each rank takes every n-th case."""
+        count = min(len(self._validation), self.config.validation.max_patients or len(self._validation))
+        return [self._validate_case(index) for index in range(rank, count, ranks)]
+
+    def summarise(self, rows: "Sequence[ValidatedCase]") -> Validation:
+        """Return the metrics over all validation cases.
 
         `dice` is the mean over cases with a mask; `stage_loss` and `stage_balanced_accuracy` over cases with
         a stage; `loss` is 1 - dice plus the weighted stage loss; `combined` the mean of dice and balanced
         accuracy. What no case tells is absent.
         """
-        count = min(len(self._validation), self.config.validation.max_patients or len(self._validation))
-        rows = [self._validate_case(index) for index in range(rank, count, ranks)]
-        if ranks > 1:
-            gathered: list[Any] = [None] * ranks
-            torch.distributed.all_gather_object(gathered, rows)
-            rows = [row for part in gathered for row in part]
-        return summarise(sorted(rows, key=lambda row: row.case_id), self.config.losses.stage_weight)
+        cases = sorted(rows, key=lambda row: row.case_id)
+        return Validation(summarise(cases, self.config.losses.stage_weight))
 
     def weights(self) -> dict[str, Tensor]:
         """Return the network's tensors without the loss's own."""

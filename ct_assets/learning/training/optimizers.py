@@ -1,7 +1,7 @@
 """What a training stage trains: freezing by name, parameter groups, and the proof that none is forgotten."""
 
 import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -46,7 +46,17 @@ def train_mode(module: nn.Module) -> None:
 def build(
     module: nn.Module, settings: OptimizerSettings, learning_rate: float, *, fused: bool = True
 ) -> torch.optim.Optimizer:
-    """Return the optimizer of everything trainable in `module`, checked to cover it.
+    """Return the optimizer of everything trainable in `module`, checked to cover it."""
+    return build_parts(module, {"all": (("*",), settings, learning_rate)}, fused=fused)[0]
+
+
+def build_parts(
+    module: nn.Module,
+    parts: Mapping[str, tuple[Sequence[str], OptimizerSettings, float]],
+    *,
+    fused: bool = True,
+) -> list[torch.optim.Optimizer]:
+    """Return an optimizer a part (globs on parameter names, settings, learning rate), checked to cover all once.
 
     Vectors and scalars (biases, normalisation, learned loss weights) do not decay. A fused step is several times
     faster; under a gradient scaler with clipping it cannot be had.
@@ -54,6 +64,23 @@ def build(
     trainable = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     if not trainable:
         raise UsageError("stages.freeze: everything is frozen, nothing is left to train")
+    built = []
+    for name, (patterns, settings, rate) in parts.items():
+        own = [(n, p) for n, p in trainable if any(fnmatch.fnmatch(n, pattern) for pattern in patterns)]
+        if not own:
+            raise UsageError(f"stages.freeze: all parameters of the part {name} are frozen")
+        built.append(_build(own, settings, rate, fused=fused))
+    check_covers(module, *built)
+    return built
+
+
+def _build(
+    trainable: list[tuple[str, nn.Parameter]],
+    settings: OptimizerSettings,
+    learning_rate: float,
+    *,
+    fused: bool,
+) -> torch.optim.Optimizer:
     groups = [
         {"params": [p for _, p in trainable if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for _, p in trainable if p.ndim <= 1], "weight_decay": 0.0},
@@ -70,13 +97,15 @@ def build(
             nesterov=settings.nesterov and settings.momentum > 0,
             fused=fused,
         )
-    check_covers(module, optimizer)
     return optimizer
 
 
-def check_covers(module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Raise `UntrainedParameterError`, with names, unless the optimizer steps exactly what is trainable."""
-    stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+def check_covers(module: nn.Module, *optimizers: torch.optim.Optimizer) -> None:
+    """Raise `UntrainedParameterError`, with names, unless the optimizers step exactly what is trainable, each once."""
+    every = [id(p) for each in optimizers for group in each.param_groups for p in group["params"]]
+    stepped = set(every)
+    if twice := [n for n, p in module.named_parameters() if every.count(id(p)) > 1]:
+        raise UntrainedParameterError(f"in more than one optimizer: {', '.join(twice)}")
     forgotten = [n for n, p in module.named_parameters() if p.requires_grad and id(p) not in stepped]
     if forgotten:
         raise UntrainedParameterError(f"trainable, but in no optimizer: {', '.join(forgotten)}")

@@ -1,17 +1,25 @@
-"""The seam between the trainer and what is trained.
+"""Interface of a training task: what the training loop asks of a system.
 
-A system (lung, and later 2-D, detection, generative ones) brings a `Task`: a module whose forward is one
-training step's loss, batches by position, and a validation. The trainer knows nothing else about it.
+A `Task` has a module whose forward is the loss of one training step, batches by position, metrics with their
+direction, and a validation. Classification, segmentation, detection and generative tasks need nothing else.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from torch import Tensor, nn
 
 from ct_assets.settings.training import OptimizerSettings, TrainingStage
 
+if TYPE_CHECKING:
+    import polars as pl
+
 Batch = dict[str, Any]
+Direction = Literal["min", "max"]
+"""Whether a lower or a higher value of a metric is better."""
 
 
 class LoopValidation(Protocol):
@@ -63,11 +71,11 @@ class LoopConfig(Protocol):
 
     @property
     def stages(self) -> Sequence[TrainingStage]:
-        """The stages, in order."""
+        """The training phases, in order."""
 
     @property
     def epochs(self) -> int:
-        """Epochs of all stages."""
+        """Epochs of all phases, where none ends early."""
 
     @property
     def steps_per_epoch(self) -> int | None:
@@ -100,19 +108,52 @@ class Batches(Protocol):
         """Return the batch at an absolute position (it counts on over epochs); same position, same batch."""
 
 
-class Task(Protocol):
-    """What is trained."""
+@dataclass(frozen=True)
+class Part:
+    """Parameters with an optimizer and a loss of their own (a generator and its critic)."""
 
-    @property
-    def module(self) -> nn.Module:
-        """Everything trainable, learned loss weights included. Forward: batch -> (loss, named parts)."""
+    parameters: tuple[str, ...]
+    """Globs on parameter names; the parts of a task share none."""
+    optimizer: OptimizerSettings | None = None
+    """By default the phase's. `accumulate` and the course of the rate are always the phase's."""
 
-    @property
-    def batches(self) -> Batches:
-        """The training's batches."""
 
-    def validate(self, rank: int, ranks: int) -> Mapping[str, float]:
-        """Measure the module in eval mode without gradients; each rank its share, the result for all."""
+@dataclass(frozen=True)
+class Validation:
+    """What a validation measured."""
 
+    metrics: Mapping[str, float]
+    """Values of the metrics that the task declares; what could not be measured is absent."""
+    tables: Mapping[str, "pl.DataFrame"] = field(default_factory=dict)
+    """Tables by name, kept of the best epoch as `validation/<name>.parquet` (candidates, pairs)."""
+    images: Mapping[str, bytes] = field(default_factory=dict)
+    """PNG pictures by name, kept of the best epoch as `validation/<name>.png`; sent to no tracking server."""
+
+
+class Task(ABC):
+    """What is trained: all that the loop asks of a system."""
+
+    module: nn.Module
+    """Everything trainable, learned loss weights included. Forward: batch -> (loss, named parts); with several
+    `parts`, (batch, name of the part) -> the same of that part."""
+    batches: Batches
+    """The training's batches."""
+    metrics: Mapping[str, Direction]
+    """Every metric that a validation may measure, and whether lower (`min`) or higher (`max`) is better."""
+    parts: Mapping[str, Part] = MappingProxyType({})
+    """Optimizers by name, stepped in this order on the same batch; by default one for everything trainable."""
+
+    @abstractmethod
+    def validate(self, rank: int, ranks: int) -> Sequence[Any]:
+        """Measure this rank's share (every n-th example) in eval mode without gradients; return plain rows.
+
+        The loop gathers the rows of all ranks for `summarise`.
+        """
+
+    @abstractmethod
+    def summarise(self, rows: Sequence[Any]) -> Validation:
+        """Return the validation over the rows of all ranks, in whatever order they come."""
+
+    @abstractmethod
     def weights(self) -> dict[str, Tensor]:
         """Return what inference needs of the module."""

@@ -23,7 +23,8 @@ from ct_assets.errors import UsageError
 from ct_assets.learning.experiment import Experiment
 from ct_assets.learning.training import checkpoints, control, state, tracking, weights
 from ct_assets.learning.training.lung_task import LungData, LungTask
-from ct_assets.learning.training.trainer import FitResult, Trainer, seed_everything
+from ct_assets.learning.training.position import FitResult
+from ct_assets.learning.training.trainer import Trainer, seed_everything
 from ct_assets.learning.volumes.plan import FINAL, Plan
 from ct_assets.settings.training import TrainingConfig
 

@@ -11,7 +11,8 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,51 +27,19 @@ from ct_assets.errors import UsageError
 from ct_assets.learning.training import checkpoints, optimizers, schedules
 from ct_assets.learning.training.checkpoints import RandomState
 from ct_assets.learning.training.control import Control, Request
+from ct_assets.learning.training.position import FitResult, Position
 from ct_assets.learning.training.state import StateWriter
-from ct_assets.learning.training.task import Batch, LoopConfig, Task
+from ct_assets.learning.training.task import Batch, LoopConfig, Part, Task, Validation
 from ct_assets.learning.training.tracking import Tracker
-from ct_assets.settings.training import LOWER_IS_BETTER, TrainingStage
+from ct_assets.settings.training import OptimizerSettings
 
 CURVES_NAME = "metrics.jsonl"
+VALIDATION_DIR = "validation"
+"""Tables and images of the best epoch's validation."""
 
 
-class TrainingDivergedError(Exception):
-    """The loss is no finite number."""
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """How a fit ended."""
-
-    status: Literal["finished", "stopped", "paused"]
-    epochs: int
-    """Epochs done."""
-    best_epoch: int
-    """The epoch (counted from 1) whose weights are kept as the best."""
-    metrics: dict[str, float]
-    """Validation metrics of the best epoch."""
-    weights_sha256: str
-
-
-@dataclass
-class Position:
-    """How far the training is; with the random states all that a resume needs besides weights."""
-
-    step: int = 0
-    """Optimizer steps done."""
-    epoch: int = 0
-    """Epochs wholly done, validation included."""
-    stage_index: int = 0
-    loss_sums: dict[str, Tensor] = field(default_factory=dict)
-    """Sums over the steps of the unfinished epoch; tensors, so that a resumed sum has the same bits."""
-    curves: list[dict[str, Any]] = field(default_factory=list)
-    """A row an epoch, as in `metrics.jsonl`."""
-    best: list[dict[str, float]] = field(default_factory=list)
-    """Epochs kept: epoch and monitored value, best first."""
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    last_metrics: dict[str, float] = field(default_factory=dict)
-    stopping_best: float | None = None
-    stopping_waited: int = 0
+class TrainingDivergedError(UsageError):
+    """The loss or the weights are no finite numbers."""
 
 
 class Trainer:
@@ -101,7 +70,9 @@ class Trainer:
         self.steps_per_epoch = config.steps_per_epoch or max(1, math.ceil(len(task.batches) / accumulate))
         self.average: optimizers.MovingAverage | None = None
         self._module: Any = None
-        self._optimizer: Any = None
+        self._parts: Mapping[str, Part] = task.parts or {"all": Part(("*",))}
+        self._optimizers: list[Any] = []
+        self._check_metrics()
         self._started = (time.monotonic(), 0)
 
     # The loop
@@ -133,7 +104,7 @@ class Trainer:
         with progress.track("training", self.config.epochs) as advance:
             advance(self.position.epoch)
             # a training that was killed after its last epoch has nothing left to train
-            while self.position.epoch < self.config.epochs and not self._stops_early():
+            while not self._is_over():
                 asked = self._train_epoch(batches)
                 if asked == "pause":
                     self._save_last()
@@ -141,8 +112,8 @@ class Trainer:
                     return self._result("paused")
                 self._finish_epoch(validate_now=asked == "stop")
                 advance(1)
-                if asked == "stop" or self._stops_early():
-                    ended = "stopped" if asked == "stop" else "finished"
+                if asked == "stop":
+                    ended = "stopped"
                     break
         return self._end(ended)
 
@@ -151,9 +122,8 @@ class Trainer:
 
         A stop ends the epoch where it is; it then counts as done.
         """
-        stage_index, _ = self._stage_of(self.position.epoch)
-        if stage_index != self.position.stage_index:
-            self._enter_stage(stage_index)
+        if self._phase_is_over():
+            self._next_phase()
         optimizers.train_mode(self._module)
         end = (self.position.epoch + 1) * self.steps_per_epoch
         sums = self.position.loss_sums
@@ -167,25 +137,36 @@ class Trainer:
         return asked
 
     def _step(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        """Run one step: for each part its loss on the same batches, then its optimizer."""
         accumulate = self.config.optimizer.accumulate
         self._set_learning_rate()
-        parts: dict[str, Tensor] = {}
-        for index in range(accumulate):
-            batch = self.fabric.to_device(next(batches))
-            with self.fabric.no_backward_sync(self._module, enabled=index < accumulate - 1):
-                loss, named = self._module(batch)
-                self.fabric.backward(loss / accumulate)
-            for name, value in {"loss": loss, **named}.items():
-                share = value.detach() / accumulate
-                parts[name] = parts[name] + share if name in parts else share
-        clip = self.config.optimizer.clip_norm
-        if clip is not None:
-            self.fabric.clip_gradients(self._module, self._optimizer, max_norm=clip, error_if_nonfinite=False)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        losses: dict[str, Tensor] = {}
+        drawn: Iterator[Batch] | list[Batch] = islice(batches, accumulate)
+        if len(self._parts) > 1:
+            drawn = list(drawn)
+        for (name, part), optimizer in zip(self._parts.items(), self._optimizers, strict=True):
+            for index, batch in enumerate(drawn):
+                for key, value in self._backward(name, batch, is_last=index == accumulate - 1).items():
+                    share = value.detach() / accumulate
+                    losses[key] = losses[key] + share if key in losses else share
+            clip = self._settings_of(part).clip_norm
+            if clip is not None:
+                self.fabric.clip_gradients(self._module, optimizer, max_norm=clip, error_if_nonfinite=False)
+            optimizer.step()
+            for each in self._optimizers:  # a part's loss reaches through the others
+                each.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.task.module)
-        return parts
+        return losses
+
+    def _backward(self, name: str, batch: Batch, *, is_last: bool) -> dict[str, Tensor]:
+        """Add the gradients of a part's loss on one batch; return its losses by name."""
+        on_device = self.fabric.to_device(batch)
+        with self.fabric.no_backward_sync(self._module, enabled=not is_last):
+            loss, named = self._module(on_device, name) if self.task.parts else self._module(on_device)
+            self.fabric.backward(loss / self.config.optimizer.accumulate)
+        prefix = f"{name}_" if len(self._parts) > 1 else ""
+        return {f"{prefix}{key}": value for key, value in {"loss": loss, **named}.items()}
 
     def _finish_epoch(self, *, validate_now: bool) -> None:
         """Log the epoch, validate where it is due, keep checkpoints."""
@@ -194,28 +175,29 @@ class Trainer:
         done = max(1, position.step - first)
         row = {f"train_{name}": float(value) / done for name, value in sorted(position.loss_sums.items())}
         if not all(math.isfinite(value) for value in row.values()):
-            raise TrainingDivergedError(
-                f"epoch {position.epoch + 1}: the loss is not finite; lower optimizer.learning_rate or set "
-                "optimizer.clip_norm"
-            )
+            raise self._diverged("loss", position.epoch + 1)
+        if not self._weights_are_finite():
+            raise self._diverged("weights", position.epoch + 1)
         position.loss_sums = {}
         position.epoch += 1
-        _, stage = self._stage_of(position.epoch - 1)
-        row["learning_rate"] = self._optimizer.param_groups[0]["lr"]
+        stage = self.config.stages[position.stage_index]
+        row["learning_rate"] = self._optimizers[0].param_groups[0]["lr"]
         every = self.config.validation.every_epochs
-        validated = {}
-        if validate_now or position.epoch % every == 0 or position.epoch == self.config.epochs:
+        validated = Validation({})
+        if validate_now or position.epoch % every == 0 or self._ends_with_this_epoch():
             validated = self._validate()
-        row |= {f"val_{name}": value for name, value in validated.items()}
+            if not math.isfinite(validated.metrics.get("loss", 0.0)):
+                raise self._diverged("validation", position.epoch)
+        row |= {f"val_{name}": value for name, value in validated.metrics.items()}
         position.curves.append({"epoch": position.epoch, "step": position.step, "stage": stage.name, **row})
         if self.fabric.is_global_zero:
             self._write_curves()
             self.tracker.metrics(row | self._speed(), step=position.step)
         position.last_metrics = row
-        kept = self._judge(validated)
+        kept = self._rank(validated.metrics)
         self._save_last()
         if kept and self.fabric.is_global_zero:
-            self._keep(position.epoch)
+            self._keep(position.epoch, validated)
         best = position.best[0] if position.best else {}
         self.state.update(
             now=True,
@@ -232,11 +214,10 @@ class Trainer:
     def _end(self, status: Literal["finished", "stopped"]) -> FitResult:
         """Write the best epoch's weights for use and close the training."""
         position = self.position
-        best_epoch = int(position.best[0]["epoch"]) if position.best else position.epoch
-        best = self.model_dir / _kept_name(best_epoch)
+        best_epoch = self._best_epoch()
         sha256 = ""
         if self.fabric.is_global_zero:
-            source = checkpoints.load(best if best.exists() else self.model_dir / checkpoints.LAST_NAME)
+            source = self._best_checkpoint() or checkpoints.load(self.model_dir / checkpoints.LAST_NAME)
             sha256 = checkpoints.save_weights(
                 self.model_dir / checkpoints.WEIGHTS_NAME,
                 self._weights_of(source),
@@ -246,48 +227,95 @@ class Trainer:
         return self._result(status, sha256)
 
     def _result(self, status: Literal["finished", "stopped", "paused"], sha256: str = "") -> FitResult:
-        best_epoch = int(self.position.best[0]["epoch"]) if self.position.best else self.position.epoch
-        return FitResult(status, self.position.epoch, best_epoch, dict(self.position.best_metrics), sha256)
+        return FitResult(
+            status, self.position.epoch, self._best_epoch(), dict(self.position.best_metrics), sha256
+        )
 
-    # Stages
+    # Phases
 
-    def _stage_of(self, epoch: int) -> tuple[int, TrainingStage]:
-        first = 0
-        for index, stage in enumerate(self.config.stages):
-            if epoch < first + stage.epochs:
-                return index, stage
-            first += stage.epochs
-        return len(self.config.stages) - 1, self.config.stages[-1]
+    def _phase_is_over(self) -> bool:
+        """Tell whether the present phase had all its epochs, or waited its own patience without a better value."""
+        position = self.position
+        stage = self.config.stages[position.stage_index]
+        if position.epoch - position.stage_start >= stage.epochs:
+            return True
+        return stage.patience is not None and position.stopping_waited >= stage.patience
+
+    def _ends_with_this_epoch(self) -> bool:
+        """Tell whether the epoch that was just trained is the last of the last phase."""
+        position, last = self.position, len(self.config.stages) - 1
+        stage = self.config.stages[position.stage_index]
+        is_last_of_phase = position.epoch - position.stage_start >= stage.epochs
+        return is_last_of_phase and (position.stage_index == last or stage.patience is not None)
+
+    def _is_over(self) -> bool:
+        at_last = self.position.stage_index == len(self.config.stages) - 1
+        return (at_last and self._phase_is_over()) or self._stops_early()
+
+    def _next_phase(self) -> None:
+        """Go on to the next phase, from the best epoch's weights where it asks for them."""
+        position = self.position
+        had_patience = self.config.stages[position.stage_index].patience is not None
+        position.stage_start = position.epoch
+        if had_patience:
+            position.stopping_waited, position.stopping_best = 0, None
+        following = position.stage_index + 1
+        if self.config.stages[following].restart_from_best and (best := self._best_checkpoint()) is not None:
+            self.task.module.load_state_dict(best["module"])
+            if self.average is not None:
+                self.average.load_state_dict(best["average"])
+            progress.say(
+                f"phase {self.config.stages[following].name}: from epoch {self._best_epoch()}, the best"
+            )
+        self._enter_stage(following)
 
     def _enter_stage(self, index: int) -> None:
-        """Freeze and make the optimizer of a stage; each stage has its own."""
+        """Freeze and make the optimizers of a phase; each phase has its own."""
         stage = self.config.stages[index]
         self.position.stage_index = index
+        if self.position.stage_start < 0:
+            self.position.stage_start = sum(earlier.epochs for earlier in self.config.stages[:index])
         module = self.task.module
         frozen = optimizers.freeze(module, stage.freeze)
         module.to(self.fabric.device)
-        rate = stage.learning_rate or self.config.optimizer.learning_rate
-        optimizer = optimizers.build(
-            module, self.config.optimizer, rate, fused=self.config.precision != "16-mixed"
+        built = optimizers.build_parts(
+            module,
+            {
+                name: (part.parameters, self._settings_of(part), self._rate_of(part))
+                for name, part in self._parts.items()
+            },
+            fused=self.config.precision != "16-mixed",
         )
-        self._module, self._optimizer = self.fabric.setup(module, optimizer)
+        self._module, *self._optimizers = self.fabric.setup(module, *built)
         if self.config.ema_decay is not None and self.average is None:
             self.average = optimizers.MovingAverage(module, self.config.ema_decay)
         progress.say(f"stage {stage.name}: {stage.epochs} epochs, {len(frozen)} parameters frozen")
 
+    def _settings_of(self, part: Part) -> OptimizerSettings:
+        return (
+            part.optimizer or self.config.stages[self.position.stage_index].optimizer or self.config.optimizer
+        )
+
+    def _rate_of(self, part: Part) -> float:
+        """Return the peak learning rate of a part: its own, else the phase's."""
+        stage = self.config.stages[self.position.stage_index]
+        if part.optimizer is not None:
+            return part.optimizer.learning_rate
+        return stage.learning_rate or self._settings_of(part).learning_rate
+
     def _set_learning_rate(self) -> None:
-        stage_index, stage = self._stage_of(self.position.epoch)
-        before = sum(earlier.epochs for earlier in self.config.stages[:stage_index])
-        settings = self.config.optimizer
+        stage = self.config.stages[self.position.stage_index]
+        settings = stage.optimizer or self.config.optimizer
         share = schedules.factor(
-            self.position.step - before * self.steps_per_epoch,
+            self.position.step - self.position.stage_start * self.steps_per_epoch,
             stage.epochs * self.steps_per_epoch,
             schedule=settings.schedule,
             warmup_share=settings.warmup_share,
             final_share=settings.final_share,
         )
-        for group in self._optimizer.param_groups:
-            group["lr"] = share * (stage.learning_rate or settings.learning_rate)
+        for part, optimizer in zip(self._parts.values(), self._optimizers, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = share * self._rate_of(part)
 
     # Data
 
@@ -313,7 +341,27 @@ class Trainer:
 
     # Validation and what is kept
 
-    def _validate(self) -> dict[str, float]:
+    def _check_metrics(self) -> None:
+        """Refuse a monitored metric that the task does not declare."""
+        validation = self.config.validation
+        for key in ("monitor", "early_stopping"):
+            metric = getattr(validation, key)
+            if metric is not None and metric not in self.task.metrics:
+                raise UsageError(
+                    f"validation.{key}: {metric!r} is not measured; there are {', '.join(sorted(self.task.metrics))}"
+                )
+
+    def _diverged(self, what: str, epoch: int) -> TrainingDivergedError:
+        return TrainingDivergedError(
+            f"epoch {epoch}: the {what} diverged (not finite); lower optimizer.learning_rate or set "
+            "optimizer.clip_norm, under a new experiment name"
+        )
+
+    def _weights_are_finite(self) -> bool:
+        values = [value for value in self.task.module.state_dict().values() if value.is_floating_point()]
+        return all(bool(torch.isfinite(value).all()) for value in values)
+
+    def _validate(self) -> Validation:
         self.state.update(now=True, phase="validating")
         module = self.task.module
         module.eval()
@@ -321,20 +369,26 @@ class Trainer:
         # Validating must not move the generators that training draws from.
         before = RandomState.now()
         with torch.no_grad(), swapped, self.fabric.autocast():
-            measured = dict(self.task.validate(self.fabric.global_rank, self.fabric.world_size))
+            own = list(self.task.validate(self.fabric.global_rank, self.fabric.world_size))
+            validation = self.task.summarise([row for rows in self._gather(own) for row in rows])
         before.restore()
-        return measured
+        if undeclared := sorted(set(validation.metrics) - set(self.task.metrics)):
+            raise ValueError(f"measured, but not in the task's metrics: {', '.join(undeclared)}")
+        return validation
 
-    def _judge(self, measured: Mapping[str, float]) -> bool:
-        """Note the monitored value; tell whether this epoch is among the best."""
+    def _rank(self, measured: Mapping[str, float]) -> bool:
+        """Keep the monitored value; tell whether this epoch is among the best."""
         settings, position = self.config.validation, self.position
         value = measured.get(settings.monitor)
         if value is None or not math.isfinite(value):
             return False
-        stopping = measured.get(settings.early_stopping) if settings.early_stopping else None
-        if settings.early_stopping and stopping is not None:
-            better = position.stopping_best is None or _better(
-                stopping, position.stopping_best, settings.early_stopping, settings.min_delta
+        watched = settings.early_stopping
+        if watched is None and self.config.stages[position.stage_index].patience is not None:
+            watched = settings.monitor
+        stopping = measured.get(watched) if watched else None
+        if watched and stopping is not None:
+            better = position.stopping_best is None or self._is_better(
+                stopping, position.stopping_best, watched, settings.min_delta
             )
             position.stopping_waited = 0 if better else position.stopping_waited + 1
             position.stopping_best = stopping if better else position.stopping_best
@@ -342,7 +396,7 @@ class Trainer:
         loss = measured.get("loss")
         if loss is not None and math.isfinite(loss):
             entry["loss"] = float(loss)
-        sign = -1.0 if settings.monitor not in LOWER_IS_BETTER else 1.0
+        sign = 1.0 if self.task.metrics[settings.monitor] == "min" else -1.0
         # Ranks (an AUPRC of 1, say) tie often on few patients; of equals the one that is surer of the truth is kept.
         ranked = sorted(
             [*position.best, entry],
@@ -357,7 +411,33 @@ class Trainer:
         settings = self.config.validation
         return settings.early_stopping is not None and self.position.stopping_waited >= settings.patience
 
-    def _keep(self, epoch: int) -> None:
+    def _is_better(self, value: float, than: float, metric: str, min_delta: float) -> bool:
+        if self.task.metrics[metric] == "min":
+            return value < than - min_delta
+        return value > than + min_delta
+
+    def _best_epoch(self) -> int:
+        return int(self.position.best[0]["epoch"]) if self.position.best else self.position.epoch
+
+    def _best_checkpoint(self) -> dict[str, Any] | None:
+        """Return the checkpoint of the best epoch; None where no epoch was validated yet.
+
+        Raises `UsageError` where it is missing: the last epoch's weights never pose as the best.
+        """
+        if not self.position.best:
+            return None
+        path = self.model_dir / _kept_name(self._best_epoch())
+        if not path.exists():
+            raise UsageError(
+                f"{path}: the checkpoint of the best epoch is missing; restore it, or move {self.model_dir} away to "
+                "train this fold again"
+            )
+        return checkpoints.load(path)
+
+    def _keep(self, epoch: int, validation: Validation) -> None:
+        """Keep this epoch's checkpoint, and its tables and images where it is the best."""
+        if epoch == self._best_epoch() and (validation.tables or validation.images):
+            files.replace_directory(self.model_dir / VALIDATION_DIR, partial(_write_validation, validation))
         checkpoints.link(self.model_dir / checkpoints.LAST_NAME, self.model_dir / _kept_name(epoch))
         names = {_kept_name(int(entry["epoch"])) for entry in self.position.best}
         for path in self.model_dir.glob("best-*.ckpt"):
@@ -377,7 +457,7 @@ class Trainer:
                     "position": dict(vars(self.position)),
                     "module": self.task.module.state_dict(),
                     "average": self.average.state_dict() if self.average else None,
-                    "optimizer": self._optimizer.optimizer.state_dict(),
+                    "optimizers": [each.optimizer.state_dict() for each in self._optimizers],
                     "precision": self.fabric.strategy.precision.state_dict(),
                     "random": states,
                     "ranks": self.fabric.world_size,
@@ -408,11 +488,13 @@ class Trainer:
         self.task.module.load_state_dict(saved["module"])
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
-        self._optimizer.optimizer.load_state_dict(saved["optimizer"])
+        states = saved["optimizers"] if "optimizers" in saved else [saved["optimizer"]]
+        for optimizer, state in zip(self._optimizers, states, strict=True):
+            optimizer.optimizer.load_state_dict(state)
         self.fabric.strategy.precision.load_state_dict(saved["precision"])
-        states = saved["random"]
-        if len(states) == self.fabric.world_size:
-            RandomState.of_plain(states[self.fabric.global_rank]).restore()
+        random_states = saved["random"]
+        if len(random_states) == self.fabric.world_size:
+            RandomState.of_plain(random_states[self.fabric.global_rank]).restore()
         progress.say(f"resumed at epoch {self.position.epoch + 1}, step {self.position.step}")
 
     def _weights_of(self, saved: dict[str, Any]) -> dict[str, Tensor]:
@@ -440,7 +522,8 @@ class Trainer:
             return self.control.pending()
         return self.fabric.broadcast(self.control.pending() if self.fabric.is_global_zero else None)
 
-    def _gather(self, own: dict[str, Any]) -> list[dict[str, Any]]:
+    def _gather(self, own: Any) -> list[Any]:
+        """Return what every rank has, in order of ranks."""
         if self.fabric.world_size == 1:
             return [own]
         gathered: list[Any] = [None] * self.fabric.world_size
@@ -482,8 +565,12 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _better(value: float, than: float, metric: str, min_delta: float) -> bool:
-    return value < than - min_delta if metric in LOWER_IS_BETTER else value > than + min_delta
+def _write_validation(validation: Validation, folder: Path) -> None:
+    """Write tables and images of a validation into a folder."""
+    for name, table in validation.tables.items():
+        table.write_parquet(folder / f"{name}.parquet")
+    for name, image in validation.images.items():
+        files.write_bytes(folder / f"{name}.png", image)
 
 
 def _kept_name(epoch: int) -> str:
