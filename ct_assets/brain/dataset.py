@@ -4,13 +4,13 @@ Belongs here: `validate_dataset_structure`, the label table. Does not: what is i
 (`brain.features`). Missing files and labels that cannot be read end a run; files too many are told.
 """
 
-import csv
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ct_assets.errors import UsageError
+from ct_assets.tables import supplied
 
 ID_COLUMN, LABEL_COLUMN = "ID", "Label"
 SUFFIX = ".dcm"
@@ -44,6 +44,8 @@ class Structure:
     dicom_files: int
     """Files that end in `.dcm`, copies included."""
     warnings: tuple[Warned, ...] = field(default=())
+    names: dict[str, str] = field(default_factory=dict)
+    """Name of the file of each labelled ID, as it is on the disk (`.DCM` too)."""
 
     @property
     def class_counts(self) -> dict[str, int]:
@@ -93,14 +95,14 @@ def validate_dataset_structure(
             "rest or correct the number"
         )
     labels, repeated = read_labels(data_root / labels_filename)
-    stems = {name[: -len(SUFFIX)] for name in found}
-    missing = sorted(set(labels) - stems)
+    stems = _files_by_stem(ct_dir, found)
+    missing = sorted(set(labels) - set(stems))
     if missing:
         raise UsageError(
             f"{data_root / labels_filename}: {len(missing)} IDs have no file in {ct_dir.name}: {_named(missing)}"
         )
-    copies = sorted(stem for stem in stems - set(labels) if COPY_LIKE.search(stem))
-    extra = sorted(stems - set(labels) - set(copies))
+    copies = sorted(stem for stem in set(stems) - set(labels) if COPY_LIKE.search(stem))
+    extra = sorted(set(stems) - set(labels) - set(copies))
     warned = [
         Warned(code, len(those), tuple(those[:NAMED]))
         for code, those in (
@@ -110,7 +112,19 @@ def validate_dataset_structure(
         )
         if those
     ]
-    return Structure(ct_dir, dict(sorted(labels.items())), len(found), tuple(warned))
+    names = {identifier: stems[identifier] for identifier in sorted(labels)}
+    return Structure(ct_dir, dict(sorted(labels.items())), len(found), tuple(warned), names)
+
+
+def _files_by_stem(ct_dir: Path, found: list[str]) -> dict[str, str]:
+    """Return each file by its ID. Raises `UsageError` for two files of one ID (`x.dcm` and `x.DCM`)."""
+    stems: dict[str, str] = {}
+    for name in found:
+        stem = supplied.cleaned(stem_of(name))
+        if stem in stems:
+            raise UsageError(f"{ct_dir}: {stems[stem]} and {name} are two files of one ID; keep one of them")
+        stems[stem] = name
+    return stems
 
 
 def read_labels(path: Path) -> tuple[dict[str, int], list[str]]:
@@ -118,26 +132,25 @@ def read_labels(path: Path) -> tuple[dict[str, int], list[str]]:
 
     Raises `UsageError` where the table, a column, an ID or a label is not what it should be.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as opened:
-            reader = csv.DictReader(opened)
-            columns = [(name or "").strip() for name in reader.fieldnames or ()]
-            rows = [dict(zip(columns, row.values(), strict=False)) for row in reader]
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such label table; name it with --labels") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read as CSV ({type(error).__name__})") from None
+    if not path.exists():
+        raise UsageError(f"{path}: no such label table; name it with --labels")
+    table = supplied.read(path)
+    places = table.places((ID_COLUMN, LABEL_COLUMN))
     for wanted in (ID_COLUMN, LABEL_COLUMN):
-        if wanted not in columns:
-            raise UsageError(f"{path}: has no column {wanted}; its columns are {', '.join(columns)}")
+        if wanted not in places:
+            raise UsageError(f"{path}: has no column {wanted}; its columns are {', '.join(table.header)}")
     labels: dict[str, int] = {}
     repeated: list[str] = []
     contradictory: list[str] = []
-    for number, row in enumerate(rows, start=2):
-        identifier = (row[ID_COLUMN] or "").strip().removesuffix(SUFFIX)
+    for row in table.rows:
+        if row.is_blank:
+            continue
+        table.check_row(row)
+        number = row.line
+        identifier = stem_of(supplied.cleaned(row.cells[places[ID_COLUMN]]))
         if not identifier or "/" in identifier or "\\" in identifier:
             raise UsageError(f"{path}, line {number}: {ID_COLUMN} is empty or no file name")
-        label = _label(row[LABEL_COLUMN])
+        label = _label(row.cells[places[LABEL_COLUMN]])
         if label is None:
             raise UsageError(f"{path}, line {number}: {LABEL_COLUMN} must be 0 or 1")
         if identifier in labels:
@@ -151,6 +164,11 @@ def read_labels(path: Path) -> tuple[dict[str, int], list[str]]:
     if absent:
         raise UsageError(f"{path}: no row with {LABEL_COLUMN} {' or '.join(absent)}; both classes are needed")
     return labels, sorted(set(repeated))
+
+
+def stem_of(name: str) -> str:
+    """Return a file name without `.dcm`, however that is written."""
+    return name[: -len(SUFFIX)] if name.lower().endswith(SUFFIX) else name
 
 
 def _label(text: str | None) -> int | None:

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 
 from ct_assets import files, parallel, progress, tables
 from ct_assets.brain import preprocess, slices
+from ct_assets.brain.dataset import Structure
 from ct_assets.brain.slices import SliceRefusedError
 from ct_assets.settings.brain import GroupBy
 from ct_assets.tables.brain import BrainFeatures
@@ -75,9 +76,12 @@ def worth_it(count: int, workers: int) -> int:
     return workers if count > FEW_SLICES else 1
 
 
-def folder_items(labels: dict[str, int]) -> list[Item]:
+def folder_items(structure: Structure) -> list[Item]:
     """Return the slices of a label table, as files of one folder."""
-    return [Item(identifier, f"{identifier}.dcm", label) for identifier, label in sorted(labels.items())]
+    return [
+        Item(identifier, structure.names[identifier], label)
+        for identifier, label in sorted(structure.labels.items())
+    ]
 
 
 def checks(table: pl.DataFrame) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def run(job: Run, outputs: Path, timings: progress.Timings | None = None) -> Pat
     files.write_json(folder / "validation.json", structure.json())
     with timings.step("features") as step:
         table = features.features(
-            features.folder_items(structure.labels),
+            features.folder_items(structure),
             structure.ct_dir,
             group_by=config.group_by,
             skull_percentile=config.skull_percentile,

@@ -121,7 +121,7 @@ def make_features(place: Place, batch_items: Sequence[Item] | None = None) -> Fe
         found = dataset.validate_dataset_structure(
             place.images.parent, settings.cts, settings.labels, settings.config.expected_num_dicoms
         )
-        structure, batch_items = found.json(), features.folder_items(found.labels)
+        structure, batch_items = found.json(), features.folder_items(found)
     table = features.features(
         batch_items,
         place.images,

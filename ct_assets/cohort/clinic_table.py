@@ -1,18 +1,15 @@
 """Reading the clinic's CSV: records with named cells, and what is wrong with a row as a row.
 
-Belongs here: encoding, delimiter, header, ragged and blank rows. Does not: what the cells mean
-(`cohort.labels`).
+Belongs here: which columns are needed, ragged and blank rows. Does not: the file as CSV (`tables.supplied`), what the
+cells mean (`cohort.labels`).
 """
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 from ct_assets.errors import UsageError
 from ct_assets.settings.cohort import LabelSettings
-
-LARGEST_CELL = 1 << 20
+from ct_assets.tables import supplied
 
 
 @dataclass(frozen=True)
@@ -29,34 +26,24 @@ class Record:
     """Reason code of a row that cannot be read as one."""
 
 
-def normalised(text: str) -> str:
-    """Return `text` as headers and values are compared: trimmed, inner white space joined, case folded."""
-    return " ".join(text.replace("\0", " ").split()).casefold()
+normalised = supplied.comparable
 
 
 def read(path: Path, settings: LabelSettings) -> list[Record]:
     """Read the clinic's table.
 
-    Raises `UsageError`, naming file, line and mend but no value, for a file that is no such table or lacks
-    the columns of patient ID and stage.
+    Raises `UsageError`, naming file, line and remedy but no value, for a file that is no such table, lacks the columns
+    of patient ID and stage, or has a column twice that the settings name.
     """
-    text = _text(path, settings.encoding)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=settings.delimiter, strict=True)
-    csv.field_size_limit(LARGEST_CELL)
-    records: list[Record] = []
-    header: list[str] | None = None
-    try:
-        for cells in reader:
-            if header is None:
-                if any(cell.strip() for cell in cells):
-                    header = _header(path, cells, settings)
-                continue
-            records.append(_record(header, cells, len(records) + 1, reader.line_num))
-    except csv.Error as error:
-        raise UsageError(f"{path}: line {reader.line_num}: not readable as CSV ({error})") from None
-    if header is None:
-        raise UsageError(f"{path}: is empty; a header and a row a patient are expected")
-    return records
+    table = supplied.read(
+        path,
+        delimiter=settings.delimiter,
+        encoding=settings.encoding,
+        remedy="save it in UTF-8 or set labels.encoding (cp1252, for one)",
+    )
+    _check_header(table, settings)
+    header = [normalised(cell) for cell in table.header]
+    return [_record(header, row, number) for number, row in enumerate(table.rows, start=1)]
 
 
 def has_column(records: list[Record], column: str) -> bool:
@@ -64,45 +51,24 @@ def has_column(records: list[Record], column: str) -> bool:
     return any(normalised(column) in record.cells for record in records)
 
 
-def _text(path: Path, encoding: str) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"{path}: the clinic's table cannot be read ({error.strerror}); see labels.csv"
-        ) from None
-    if content.startswith(b"\xef\xbb\xbf"):
-        encoding = "utf-8-sig"
-    elif content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16"
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UsageError(
-            f"{path}: line {line}: is not {encoding}; set labels.encoding (cp1252, for one)"
-        ) from None
-
-
-def _header(path: Path, cells: list[str], settings: LabelSettings) -> list[str]:
-    header = [normalised(cell) for cell in cells]
+def _check_header(table: supplied.SuppliedTable, settings: LabelSettings) -> None:
+    remedy = "set labels.patient_id_column, labels.stage_column or labels.delimiter"
     for needed in (settings.patient_id_column, settings.stage_column):
-        count = header.count(normalised(needed))
-        if count != 1:
-            there = ", ".join(cell.strip() for cell in cells) if len(cells) > 1 else "one column only"
+        if table.place(needed, remedy=remedy) is None:
+            there = ", ".join(table.header) if len(table.header) > 1 else "one column only"
             raise UsageError(
-                f"{path}: column {needed!r} is there {count} times, once is needed; the header says: {there}. "
-                "Set labels.patient_id_column, labels.stage_column or labels.delimiter"
+                f"{table.path}: column {needed!r} is there 0 times, once is needed; the header says: {there}. "
+                f"{remedy[0].upper()}{remedy[1:]}"
             )
-    return header
+    optional = (settings.age_column, settings.sex_column, settings.site_column)
+    for name in (*optional, *(kept.column for kept in settings.keep.values())):
+        if name:
+            table.place(name)
 
 
-def _record(header: list[str], cells: list[str], row: int, line: int) -> Record:
-    if not any(cell.strip() for cell in cells):
-        return Record(row, line, {}, "blank_row")
-    # Blank cells at the end are what spreadsheets leave; any other surplus may have shifted the columns.
-    while len(cells) > len(header) and not cells[-1].strip():
-        cells.pop()
-    if len(cells) != len(header):
-        return Record(row, line, {}, "row_malformed")
-    return Record(row, line, dict(zip(header, cells, strict=True)))
+def _record(header: list[str], row: supplied.SuppliedRow, number: int) -> Record:
+    if row.is_blank:
+        return Record(number, row.line, {}, "blank_row")
+    if row.surplus or row.is_short:
+        return Record(number, row.line, {}, "row_malformed")
+    return Record(number, row.line, dict(zip(header, row.cells, strict=True)))

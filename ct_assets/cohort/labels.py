@@ -28,6 +28,7 @@ from ct_assets.identity.pseudonyms import normalise_patient_id, pseudonym
 from ct_assets.layout import Layout
 from ct_assets.settings.cohort import KeptColumn, LabelSettings
 from ct_assets.tables.cohort import LabelReport, Labels
+from ct_assets.tables.supplied import cleaned
 
 SITE_HEX_DIGITS = 6
 REPORT_MODE = 0o600
@@ -115,7 +116,7 @@ def _people(patient_maps: pl.DataFrame, key: SecretKey) -> dict[str, list[str]]:
     """Return each normalised raw ID with the pseudonyms that stand for it, one an issuer."""
     people: dict[str, set[str]] = defaultdict(set)
     for row in patient_maps.iter_rows(named=True):
-        identity = normalise_patient_id(row["old_patient_id"])
+        identity = normalise_patient_id(cleaned(row["old_patient_id"]))
         if not identity:
             continue
         made = pseudonym(key, row["old_patient_id"], row["issuer"])
@@ -149,7 +150,7 @@ def _read_row(record: Record, settings: LabelSettings, key: SecretKey) -> _Row:
         text = cell(column.column)
         values[name] = _kept(text, column)
         codes += ["value_undeclared"] if text and values[name] is None else []
-    identity = normalise_patient_id(cells[normalised(settings.patient_id_column)])
+    identity = normalise_patient_id(cleaned(cells[normalised(settings.patient_id_column)]))
     return _Row(record, identity, values, list(dict.fromkeys(codes)))
 
 

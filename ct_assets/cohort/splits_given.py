@@ -15,7 +15,7 @@ import polars as pl
 from ct_assets.cohort.splits import TEST, TRAIN, Placed, append, frozen_settings, made_with
 from ct_assets.errors import UsageError
 from ct_assets.settings.folds import SplitSettings
-from ct_assets.tables import frame
+from ct_assets.tables import frame, supplied
 from ct_assets.tables.cohort import SplitLedger
 
 Place = tuple[str, int | None]
@@ -77,19 +77,22 @@ def from_file(
 
 
 def _csv(path: Path, patient_of: dict[str, str]) -> tuple[dict[str, Place], int]:
-    try:
-        table = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy")
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UsageError(f"{path}: cannot be read as CSV: {type(error).__name__}") from None
-    table = table.rename({name: name.strip().lstrip("\ufeff") for name in table.columns})
-    key = next((name for name in ("patient_id", "case_id") if name in table.columns), None)
-    if key is None or "fold" not in table.columns:
-        raise UsageError(f"{path}: columns patient_id (or case_id) and fold are needed, has {table.columns}")
+    table = supplied.read(path)
+    places_of = table.places(("patient_id", "case_id", "fold", "split"))
+    key = next((name for name in ("patient_id", "case_id") if name in places_of), None)
+    if key is None or "fold" not in places_of:
+        raise UsageError(
+            f"{path}: columns patient_id (or case_id) and fold are needed, has {', '.join(table.header)}"
+        )
     found: dict[str, set[Place]] = defaultdict(set)
     unknown = []
     known = set(patient_of.values()) if key == "patient_id" else set(patient_of)
-    for row in table.iter_rows(named=True):
-        name = (row[key] or "").strip()
+    for supplied_row in table.rows:
+        if supplied_row.is_blank:
+            continue
+        table.check_row(supplied_row)
+        row = {name: supplied.cleaned(supplied_row.cells[place]) for name, place in places_of.items()}
+        name = row[key]
         if name not in known:
             unknown.append(name)
             continue
@@ -126,7 +129,7 @@ def _place(path: Path, split: str | None, fold: str | None, name: str) -> Place:
 def _nnunet(path: Path, patient_of: dict[str, str]) -> tuple[dict[str, Place], int]:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-        folds = [(set(one["train"]), set(one["val"])) for one in content]
+        folds = [(_names(one["train"]), _names(one["val"])) for one in content]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(f'{path}: a list of {{"train": […], "val": […]}} is expected: {error}') from None
     if len(folds) < 2:
@@ -149,6 +152,15 @@ def _nnunet(path: Path, patient_of: dict[str, str]) -> tuple[dict[str, Place], i
         if never:
             raise UsageError(f"{path}: fold {number}: {_some(never)} train and are validated in no fold")
     return places, len(folds)
+
+
+def _names(given: Any) -> set[str]:
+    """Return case IDs, also where they are JSON numbers; anything else is no name."""
+    if not isinstance(given, list) or not all(
+        isinstance(one, str | int) and not isinstance(one, bool) for one in given
+    ):
+        raise TypeError("case IDs must be texts or whole numbers")
+    return {supplied.cleaned(str(one)) for one in given}
 
 
 def _some(names: list[str]) -> str:

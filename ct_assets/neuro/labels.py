@@ -4,7 +4,6 @@ Belongs here: reading them and telling binary, multilabel and multiclass apart. 
 them (`neuro.dataset`).
 """
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any, Literal
 
 from ct_assets import files
 from ct_assets.errors import UsageError
+from ct_assets.tables import supplied
+from ct_assets.tables.supplied import cleaned, comparable
 
 Task = Literal["binary", "multiclass", "multilabel"]
 Label = int | tuple[int, ...]
@@ -82,21 +83,31 @@ def _of_mapping(content: Mapping[str, Any], where: str) -> StudyLabels:
 
 
 def _of_csv(path: Path) -> StudyLabels:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as opened:
-            rows = [row for row in csv.reader(opened) if any(cell.strip() for cell in row)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: is no CSV in UTF-8: {error}") from None
-    if not rows or rows[0][0].strip() != ID_COLUMN or len(rows[0]) < 2:
+    table = supplied.read(path)
+    if comparable(table.header[0]) != ID_COLUMN or len(table.header) < 2:
         raise UsageError(f"{path}: the first line must be `{ID_COLUMN}` and at least one label column")
-    columns = tuple(cell.strip() for cell in rows[0][1:])
+    columns = tuple(name for name in table.header[1:] if name)
+    if len({comparable(name) for name in table.header if name}) != 1 + len(columns):
+        raise UsageError(
+            f"{path}: a column is there twice: {', '.join(columns)}; each label needs a name of its own"
+        )
+    places = [number for number, name in enumerate(table.header) if number and name]
+    if not places:
+        raise UsageError(f"{path}: no label column has a name")
     labels: dict[str, Label] = {}
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(rows[0]):
-            raise UsageError(f"{path}: row {number} has {len(row)} cells, the first line {len(rows[0])}")
-        study = row[0].strip()
-        where = f"{path}: row {number}, study {study!r}"
-        values = [_whole(cell, where, largest=1 if len(columns) > 1 else None) for cell in row[1:]]
+    for row in table.rows:
+        if row.is_blank:
+            continue
+        table.check_row(row)
+        if row.is_short:
+            raise UsageError(
+                f"{path}: line {row.line} has fewer cells than the first line ({len(table.header)})"
+            )
+        study = cleaned(row.cells[0])
+        where = f"{path}: line {row.line}, study {study!r}"
+        values = [
+            _whole(row.cells[place], where, largest=1 if len(columns) > 1 else None) for place in places
+        ]
         label: Label = values[0] if len(columns) == 1 else tuple(values)
         if labels.setdefault(study, label) != label:
             raise UsageError(f"{where}: stands there before with another label")

@@ -3,11 +3,11 @@
 Belongs here: reading it. What the modes mean is in `neuro.metadata`.
 """
 
-import csv
 from pathlib import Path
 
 from ct_assets import files
 from ct_assets.errors import UsageError
+from ct_assets.tables import supplied
 
 COLUMNS = ["study_id", "mode"]
 
@@ -28,15 +28,18 @@ def read_modes(path: Path) -> dict[str, str]:
         if not isinstance(content, dict):
             raise UsageError(f"{path}: a JSON object of study to mode is expected")
         return {str(study): str(mode) for study, mode in content.items()}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as opened:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(opened) if any(map(str.strip, row))]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: is no CSV in UTF-8: {error}") from None
-    if not rows or rows[0] != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
+    table = supplied.read(path)
+    places = table.places(COLUMNS)
+    if len(places) < len(COLUMNS):
         raise UsageError(f"{path}: the columns must be {', '.join(COLUMNS)}")
     modes: dict[str, str] = {}
-    for study, mode in rows[1:]:
+    for row in table.rows:
+        if row.is_blank:
+            continue
+        table.check_row(row)
+        study, mode = (supplied.cleaned(row.cells[places[name]]) for name in COLUMNS)
+        if not study or not mode:
+            raise UsageError(f"{path}: line {row.line}: study_id or mode is empty")
         if modes.setdefault(study, mode) != mode:
-            raise UsageError(f"{path}: study {study!r} stands there with two modes")
+            raise UsageError(f"{path}: line {row.line}: study {study!r} stands there with two modes")
     return modes

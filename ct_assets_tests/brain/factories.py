@@ -87,7 +87,7 @@ def table_of(root: Path, **options: object) -> pl.DataFrame:
     from ct_assets.brain.dataset import validate_dataset_structure
 
     structure = validate_dataset_structure(root)
-    return features.features(features.folder_items(structure.labels), structure.ct_dir, **options)
+    return features.features(features.folder_items(structure), structure.ct_dir, **options)
 
 
 def placed_of(table: pl.DataFrame, folds: int = 3, test_every: int = 0) -> pl.DataFrame:

@@ -43,7 +43,7 @@ class TestWhatFails:
     def test_no_label_table(self, root):
         assert "no such label table" in refusal(root, labels_filename="absent.csv")
 
-    @pytest.mark.parametrize(("header", "wanted"), [("ID,label", "Label"), ("id,Label", "ID")])
+    @pytest.mark.parametrize(("header", "wanted"), [("ID,labels", "Label"), ("ids,Label", "ID")])
     def test_a_missing_column_names_those_that_are_there(self, root, header, wanted):
         write(root, "ID_a,0", header=header)
         assert f"no column {wanted}; its columns are {header.replace(',', ', ')}" in refusal(root)

@@ -25,7 +25,7 @@ class Judged:
 def judged(folder, *, shuffled):
     made = head.make(folder / "set", patients=140, contrast_hu=45, shuffled=shuffled)
     structure = dataset.validate_dataset_structure(made.root)
-    table = features.features(features.folder_items(structure.labels), structure.ct_dir)
+    table = features.features(features.folder_items(structure), structure.ct_dir)
     placed, _ = splits.assign(table, OPTIONS)
     training = splits.training_part(placed)
     prepared = images.prepare(

@@ -315,7 +315,7 @@ class TestTheFile:
             (b"PatientID;Overall Stage\nA1;I\n", {}, "labels.delimiter"),
             (b"PatientID,Stadium\nA1,I\n", {}, "'Overall Stage' is there 0 times"),
             (b"PatientID,Overall Stage,Overall stage\nA1,I,II\n", {}, "is there 2 times"),
-            ("PatientID,Overall Stage,Ort\nA1,I,Köln\n".encode("cp1252"), {}, "line 2: is not utf-8"),
+            ("PatientID,Overall Stage,Ort\nA1,I,Köln\n".encode("cp1252"), {}, "line 2: is not UTF-8"),
             (b'PatientID,Overall Stage\nA1,"I\n', {}, "not readable as CSV"),
         ],
     )
@@ -326,7 +326,7 @@ class TestTheFile:
         assert "A1" not in str(caught.value)
 
     def test_that_is_not_there_is_refused(self, key):
-        with pytest.raises(UsageError, match=r"labels\.csv"):
+        with pytest.raises(UsageError, match=r"table\.csv: no such file"):
             labels.build(LabelSettings(csv=Path("/nowhere/table.csv")), key, pl.DataFrame())
 
     @pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])

@@ -24,11 +24,11 @@ class TestCsv:
     @pytest.mark.parametrize(
         ("text", "told"),
         [
-            ("", "first line"),
+            ("", "is empty"),
             ("patient,bleed\na,1\n", "study_id"),
             ("study_id\na\n", "label column"),
-            ("study_id,bleed\na,yes\n", "row 2.*'yes'"),
-            ("study_id,bleed\na,\n", "row 2"),
+            ("study_id,bleed\na,yes\n", "line 2.*'yes'"),
+            ("study_id,bleed\na,\n", "line 2"),
             ("study_id,bleed\na,-1\n", "-1"),
             ("study_id,bleed\na,0.5\n", "0.5"),
             ("study_id,x,y\na,1,2\n", "0 or 1"),

@@ -28,16 +28,18 @@ def values_of(path: Path) -> set[Value]:
             sample = opened.read(4096)
             opened.seek(0)
             delimiter = ";" if sample.count(";") > sample.count(",") else "\t" if "\t" in sample else ","
-            rows = list(csv.DictReader(opened, delimiter=delimiter))
+            rows = [row for row in csv.reader(opened, delimiter=delimiter) if any(map(str.strip, row))]
     except OSError as error:
         raise UsageError(f"{path}: the clinic's table cannot be read ({error.strerror})") from None
     except csv.Error:
         raise UsageError(f"{path}: the clinic's table is no CSV") from None
     found: set[Value] = set()
-    for row in rows:
-        patient = next((v or "" for k, v in row.items() if k and _ID_COLUMN.search(k)), "").strip()
-        for column, cell in row.items():
-            if isinstance(column, str) and isinstance(cell, str) and cell.strip():
+    header = rows[0] if rows else []
+    for row in rows[1:]:
+        cells = list(zip(header, row, strict=False))  # by place: two columns may have one name
+        patient = next((cell for column, cell in cells if _ID_COLUMN.search(column)), "").strip()
+        for column, cell in cells:
+            if cell.strip():
                 found.update((kind, value, patient, "") for kind, value in _of_cell(column, cell.strip()))
     return found
 

@@ -8,10 +8,12 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from ct_assets.errors import UsageError
+from ct_assets.tables import supplied
 
 REQUIRED = ("case_id", "patient_id", "image", "label")
 OPTIONAL = ("stage", "site")
@@ -34,29 +36,25 @@ class RowProblem:
 def read_cases(path: Path) -> tuple[pl.DataFrame, list[RowProblem]]:
     """Return the good rows (`case_id, patient_id, image, label, stage, site, row`) and what is wrong with the others.
 
-    Texts are stripped; an empty cell or NA in `label`, `stage` or `site` means: not known. Raises `UsageError` where
-    the file is no CSV, lacks a column, or holds no good row.
+    Texts are compared in NFC, without invisible characters, trimmed; an empty cell or NA in `label`, `stage` or `site`
+    means: not known; a stage that one row of a patient has counts for all of them. Raises `UsageError` where the file
+    is no CSV, lacks a column, has one twice, or holds no good row.
     """
-    try:
-        content = path.read_bytes().decode("utf-8-sig")
-        table = pl.read_csv(content.encode(), infer_schema=False)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: is not UTF-8; save it as CSV in UTF-8") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UsageError(f"{path}: cannot be read as CSV ({type(error).__name__})") from None
-    table = table.rename({name: name.strip().lower() for name in table.columns})
-    missing = [name for name in REQUIRED if name not in table.columns]
+    table = supplied.read(path)
+    places = table.places((*REQUIRED, *OPTIONAL))
+    missing = [name for name in REQUIRED if name not in places]
     if missing:
         raise UsageError(
             f"{path}: column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; needed are "
-            f"{', '.join(REQUIRED)}, optional {', '.join(OPTIONAL)}; found {', '.join(table.columns)}"
+            f"{', '.join(REQUIRED)}, optional {', '.join(OPTIONAL)}; found {', '.join(table.header)}"
         )
-    rows = [
-        {name: (row.get(name) or "").strip() for name in (*REQUIRED, *OPTIONAL)} | {"row": number}
-        for number, row in enumerate(table.iter_rows(named=True), start=2)
-    ]
+    rows: list[dict[str, Any]] = []
+    for line in table.rows:
+        if line.is_blank:
+            continue
+        table.check_row(line)
+        cells = {name: supplied.cleaned(line.cells[place]) for name, place in places.items()}
+        rows.append({name: cells.get(name, "") for name in (*REQUIRED, *OPTIONAL)} | {"row": line.line})
     problems = _problems(rows)
     bad = {problem.row for problem in problems}
     good = [row for row in rows if row["row"] not in bad]
@@ -64,7 +62,9 @@ def read_cases(path: Path) -> tuple[pl.DataFrame, list[RowProblem]]:
         raise UsageError(
             f"{path}: no usable row of {len(rows)}" + (f"; {_first(problems)}" if problems else "")
         )
+    stage_of = {row["patient_id"]: row["stage"] for row in rows if row["stage"].lower() not in NO_VALUE}
     for row in good:
+        row["stage"] = stage_of.get(row["patient_id"], "")
         for name in ("label", *OPTIONAL):
             row[name] = None if row[name].lower() in NO_VALUE else row[name]
     schema = {name: pl.String() for name in (*REQUIRED, *OPTIONAL)} | {"row": pl.Int64()}
