@@ -97,4 +97,26 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "Malignancy is not rated, so there is no triage score.",
         "Nothing.",
     ),
+    (
+        "finding_below_confidence",
+        "The detector is less sure of the finding than is asked for.",
+        "Lower the least confidence.",
+    ),
+    ("finding_too_small", "The finding is smaller than is asked for.", "Lower the least diameter."),
+    ("finding_too_large", "The finding is larger than is asked for.", "Raise the largest diameter."),
+    (
+        "finding_outside_lungs",
+        "The finding does not touch the lungs.",
+        "Look at the lung mask where it misses a lung.",
+    ),
+    (
+        "finding_suppressed",
+        "A more confident finding is near or overlaps it.",
+        "Lower the distance or raise the overlap of suppression.",
+    ),
+    (
+        "finding_beyond_limit",
+        "More findings than the limit are more confident.",
+        "Raise the limit.",
+    ),
 )
