@@ -7,18 +7,20 @@ Also here: `Timings`, the steps of a command with their wall and CPU seconds.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 
 from ct_assets import files
 
 Advance = Callable[[int], None]
+Item = TypeVar("Item")
 
 SECONDS_BETWEEN_LINES = 5.0
 JSON_LINES = "CT_ASSETS_LOGS"
@@ -61,6 +63,22 @@ def track(label: str, total: int) -> Iterator[Advance]:
                 follower(count)
 
         yield advance
+
+
+def each(label: str, items: Iterable[Item], total: int, *, least: int) -> Iterator[Item]:
+    """Yield the items, and show how far it is where there are `least` of them or more."""
+    if total < least:
+        yield from items
+        return
+    step = max(total // 1000, 1)
+    with track(label, total) as advance:
+        done = 0
+        for done, item in enumerate(items, start=1):
+            yield item
+            if done % step == 0:
+                advance(step)
+        if done % step:
+            advance(done % step)
 
 
 def say(line: str) -> None:

@@ -67,6 +67,26 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     # Files
     ("empty_file", "The file has no bytes.", "Have it sent again if it should have been an image."),
     ("not_dicom", "The file is no DICOM.", "Nothing to do, unless an image was expected under this name."),
+    (
+        "archive",
+        "The file is an archive or a compressed file (zip, gzip, tar, 7z and the like), not a DICOM file itself.",
+        "Unpack it, and deliver the folder with the files that were in it.",
+    ),
+    (
+        "damaged_deflate",
+        "The data set is said to be deflated and cannot be inflated.",
+        "Have it exported again, in Explicit VR Little Endian.",
+    ),
+    (
+        "stray_bytes",
+        "Bytes that are no DICOM element stand where one has to be; nothing is missing before them.",
+        "Have it exported again, or have what was appended to the file taken off.",
+    ),
+    (
+        "nested_too_deep",
+        "Sequences are nested deeper than is kept (64 levels).",
+        "Have it exported again by another system; no IOD of the Standard needs such depth.",
+    ),
     ("truncated", "The file ends before its headers say it should.", "Have it exported again."),
     ("unreadable_dicom", "The file looks like DICOM and cannot be parsed.", "Have it exported again."),
     ("unreadable_file", "The file or folder cannot be opened.", "Check its permissions and the medium."),
@@ -120,6 +140,12 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "unknown_sop_class",
         "The Standard's tables do not know this SOP class, so nobody can say what its attributes mean.",
         "Set unknown_sop_classes: release, or release it after looking at it with `ct-assets quarantine`.",
+    ),
+    (
+        "retired_sop_class",
+        "The SOP class is retired (PS3.6 Annex A): today's tables do not say what its attributes mean.",
+        "Have it converted to the class that took its place, set unknown_sop_classes: release, or release it after "
+        "looking at it with `ct-assets quarantine`.",
     ),
     (
         "not_processable",

@@ -385,6 +385,16 @@ class TestFragments:
             result.pixel_array, of_frames(JPEGBaseline8Bit, encapsulate([frame])).pixel_array
         )
 
+    @pytest.mark.parametrize("offsets", [(0,), (0, 99_999), (8, 0), (0, 2), (0, 0)])
+    def test_an_offset_table_that_points_nowhere_is_not_followed(self, offsets):
+        frame = even(compressed(JPEGBaseline8Bit))
+        table = struct.pack(f"<{len(offsets)}L", *offsets)
+        head = b"\xfe\xff\x00\xe0" + struct.pack("<L", len(table))
+        value = head + table + encapsulate([frame, frame], has_bot=False)[8:]
+        result, done = stripped(of_frames(JPEGBaseline8Bit, value, NumberOfFrames=2), JPEGBaseline8Bit)
+        assert [*generate_frames(result.PixelData, number_of_frames=2)] == [frame, frame]
+        assert set(done.removed) == {"entries of the offset table"}
+
     def test_the_extended_offset_table_follows_what_became_of_the_frames(self):
         plain = even(compressed(JPEGBaseline8Bit))
         value, offsets, lengths = encapsulate_extended(

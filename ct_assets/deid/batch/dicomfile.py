@@ -10,9 +10,10 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence as ItemSequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from io import BytesIO
 
 from pydicom.dataelem import DataElement, RawDataElement
@@ -23,13 +24,16 @@ from pydicom.uid import UID
 from pydicom.valuerep import STANDARD_VR
 from pydicom.values import convert_SQ
 
-from ct_assets.deid.batch import plainfile
+from ct_assets.deid.batch import odd_files, plainfile, raw_items
 from ct_assets.deid.batch.plainfile import CHARACTER_SET, LONG_VRS, PIXEL_DATA
+from ct_assets.deid.batch.raw_items import RawItems
+from ct_assets.deid.elements import vrs
 from ct_assets.deid.elements.rules import vr_in_dictionary
 from ct_assets.dicom import unknown_sequences
 
 DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
-DEFLATED = frozenset(("1.2.840.10008.1.2.1.99",))
+DEFLATED_EXPLICIT = "1.2.840.10008.1.2.1.99"
+DEFLATED = frozenset((DEFLATED_EXPLICIT,))
 IMPLICIT = "1.2.840.10008.1.2"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 IMPLEMENTATION_CLASS_UID = "2.25.191234523771623598247182903412985634177"
@@ -83,7 +87,7 @@ def read(content: bytes) -> Source:
     """
     if not content:
         raise NotReadableError("empty_file")
-    return read_beginning(content, len(content)) or _read_with_pydicom(content)
+    return read_beginning(content, len(content)) or _read_odd(content)
 
 
 def read_beginning(content: bytes, size: int) -> Source | None:
@@ -100,6 +104,42 @@ def read_beginning(content: bytes, size: int) -> Source | None:
     return Source(dataset, _transfer_syntax(dataset), is_implicit, True)
 
 
+def _read_odd(content: bytes) -> Source:
+    """Read a file that is out of the ordinary, put right where its bytes show what its header should say."""
+    if odd_files.is_archive(content) and content[128:132] != b"DICM":
+        raise NotReadableError("archive")
+    try:
+        right = odd_files.put_right(content)
+    except odd_files.DamagedDeflateError as error:
+        raise NotReadableError("truncated" if error.is_short else "damaged_deflate") from None
+    source = _read_right(right)
+    if not odd_files.is_deflated(content):
+        return source
+    source.dataset.file_meta.TransferSyntaxUID = UID(DEFLATED_EXPLICIT)  # it is written deflated again
+    return replace(source, transfer_syntax=DEFLATED_EXPLICIT)
+
+
+def _read_right(content: bytes) -> Source:
+    """Read a file whose data set is encoded as its header says, but for VRs and what stands behind it."""
+    is_stray = False
+    try:
+        dataset, is_implicit = plainfile.read(content, is_lenient=True)
+        if dataset._dict and not _lacks_pixels(dataset):
+            return Source(dataset, _transfer_syntax(dataset), is_implicit, True)
+    except plainfile.CutOffError:
+        raise NotReadableError("truncated") from None
+    except plainfile.StrayBytesError:
+        is_stray = True
+    except plainfile.NotPlainError:
+        pass
+    try:
+        return _read_with_pydicom(content)
+    except NotReadableError as error:
+        raise NotReadableError(
+            "stray_bytes" if is_stray and error.code == "truncated" else error.code
+        ) from None
+
+
 def _read_with_pydicom(content: bytes) -> Source:
     has_preamble = content[128:132] == b"DICM"
     if not has_preamble and not _begins_like_a_data_set(content):
@@ -109,8 +149,8 @@ def _read_with_pydicom(content: bytes) -> Source:
             dataset = dcmread(BytesIO(content), force=not has_preamble)
     except EOFError:
         raise NotReadableError("truncated") from None
-    except zlib.error:
-        raise NotReadableError("truncated") from None
+    except RecursionError:
+        raise NotReadableError("nested_too_deep") from None
     except Exception:
         raise NotReadableError("unreadable_dicom") from None
     if not elements(dataset):
@@ -159,7 +199,7 @@ def raw_bytes(element: RawDataElement) -> bytes:
     return element.value or b""
 
 
-def items_of(element: RawDataElement | DataElement) -> list[Dataset] | None:
+def items_of(element: RawDataElement | DataElement) -> ItemSequence[Dataset] | None:
     """Return the items of a sequence, also of one stored as UN; None where the bytes are no sequence."""
     if not isinstance(element, RawDataElement):
         if not isinstance(element.value, Sequence):
@@ -174,10 +214,22 @@ def items_of(element: RawDataElement | DataElement) -> list[Dataset] | None:
         return unknown_sequences.items(value)
     if not value.startswith(b"\xfe\xff\x00\xe0" if element.is_little_endian else b"\xff\xfe\xe0\x00"):
         return None
+    places = raw_items.parted(value) if element.is_little_endian and len(value) > 8 * raw_items.MANY else None
+    if places is not None and len(places) >= raw_items.MANY:
+        return RawItems(value, places, partial(_item_of, is_implicit=element.is_implicit_VR))
     try:
         return list(convert_SQ(value, element.is_implicit_VR, element.is_little_endian, None))
     except Exception:
         return None
+
+
+def _item_of(raw: bytes, *, is_implicit: bool) -> Dataset:
+    """Return one item of a little-endian sequence from its bytes."""
+    with suppress(plainfile.NotPlainError):
+        return plainfile.item(raw, is_implicit=is_implicit)
+    head = struct.pack("<HHL", 0xFFFE, 0xE000, len(raw))
+    (item,) = convert_SQ(head + raw, is_implicit, True, None)
+    return item
 
 
 def text_of(dataset: Dataset, tag: int) -> str:
@@ -198,9 +250,8 @@ def is_truncated(element: RawDataElement | DataElement) -> bool:
 
 
 def effective_vr(element: RawDataElement | DataElement, tag: int) -> str:
-    """Return the VR to go by: the file's, or the dictionary's where the file has none, says UN, or says what
-    is no VR at all."""
-    vr = element.VR
+    """Return the VR to go by: the dictionary's, where it has one; else the file's."""
+    vr = vrs.contradicted(tag, element.VR) or element.VR
     if vr is None or vr == "UN" or vr not in STANDARD_VR:
         return vr_in_dictionary(tag)
     return str(vr)
@@ -342,5 +393,7 @@ def _expected_pixel_bytes(dataset: Dataset) -> int | None:
 def _unsigned(dataset: Dataset, tag: int) -> int | None:
     element = elements(dataset).get(tag)
     if not isinstance(element, RawDataElement) or len(raw_bytes(element)) != 2:
+        return None
+    if element.VR not in (None, "US", "UN"):
         return None
     return int.from_bytes(raw_bytes(element), "little" if element.is_little_endian else "big")

@@ -121,7 +121,8 @@ def _refuse(one: Planned, profile: DeidProfile, key: SecretKey) -> None:
         and profile.unknown_sop_classes == "quarantine"
         and not table.load().knows_sop_class(facts.sop_class)
     ):
-        reasons.append("unknown_sop_class")
+        is_retired = table.is_retired_class(facts.sop_class)
+        reasons.append("retired_sop_class" if is_retired else "unknown_sop_class")
     if reasons:
         one.disposition, one.reasons = QUARANTINED, tuple(reasons)
 

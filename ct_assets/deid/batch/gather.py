@@ -18,8 +18,10 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
+from ct_assets import progress
 from ct_assets.deid.batch import dicomfile
 from ct_assets.deid.batch.dicomfile import NotReadableError, Source
+from ct_assets.deid.batch.raw_items import MANY_TO_WATCH, RawItems
 from ct_assets.deid.elements import table
 from ct_assets.deid.elements.rules import PATIENT_ID, UIDS_OF_KINDS, vr_in_dictionary
 from ct_assets.identity.uids import bare_uid, is_standard
@@ -75,6 +77,15 @@ _SEQUENCES_THAT_REFER_TO = {
     0x00081111: "procedure_step",  # ReferencedPerformedProcedureStepSequence
     0x00081120: "patient",  # ReferencedPatientSequence
 }
+
+
+READING_ITEMS = "reading items of one sequence"
+DEEPEST = 64
+"""Levels of sequences inside each other that are kept; the Standard's deepest IODs have some ten."""
+
+
+class NestedTooDeepError(Exception):
+    """Sequences lie deeper inside each other than is kept."""
 
 
 @dataclass(slots=True)
@@ -156,11 +167,16 @@ def facts_of(path: str, content: bytes, into: Gathered) -> None:
     except NotReadableError as error:
         facts.code = error.code
         return
+    except RecursionError:
+        facts.code = "nested_too_deep"
+        return
     except Exception:
         facts.code = "unreadable_dicom"
         return
     try:
         _take(source, facts, into)
+    except (NestedTooDeepError, RecursionError):
+        facts.code = "nested_too_deep"
     except Exception:
         facts.code = "unreadable_dicom"
 
@@ -198,7 +214,10 @@ def _walk(
     *,
     parent_tag: int,
     in_identification: bool,
+    depth: int = 0,
 ) -> None:
+    if depth > DEEPEST:
+        raise NestedTooDeepError
     own = dicomfile.elements(dataset)
     encodings = encodings_of(own, encodings)
     sources, sequences = _source_tags(), _sequence_tags()
@@ -214,8 +233,19 @@ def _walk(
             if isinstance(element, RawDataElement) and not dicomfile.raw_bytes(element):
                 continue
             identification = in_identification or tag in _identification_sequences()
-            for item in dicomfile.items_of(element) or ():
-                _walk(item, encodings, person, into, parent_tag=tag, in_identification=identification)
+            items = dicomfile.items_of(element) or ()
+            if isinstance(items, RawItems):
+                items = items.distinct()
+            for item in progress.each(READING_ITEMS, items, len(items), least=MANY_TO_WATCH):
+                _walk(
+                    item,
+                    encodings,
+                    person,
+                    into,
+                    parent_tag=tag,
+                    in_identification=identification,
+                    depth=depth + 1,
+                )
 
 
 def _safe_private_vr(own: dict[int, RawDataElement | DataElement], tag: int) -> str:

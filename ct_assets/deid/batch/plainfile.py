@@ -45,17 +45,27 @@ _LAST_GROUP = 0xFFFC
 _explicit = struct.Struct("<HH2sH").unpack_from
 _implicit = struct.Struct("<HHL").unpack_from
 _length = struct.Struct("<L").unpack_from
+_tag_at = struct.Struct("<HH").unpack_from
 
 
 class NotPlainError(Exception):
     """The file is out of the ordinary; ask pydicom."""
 
 
-def read(content: bytes, size: int | None = None) -> tuple[Dataset, bool]:
+class StrayBytesError(NotPlainError):
+    """Bytes stand where an element has to be: no VR, no tag of this place, or a length beyond the file."""
+
+
+class CutOffError(NotPlainError):
+    """The file ends inside the head of an element."""
+
+
+def read(content: bytes, size: int | None = None, *, is_lenient: bool = False) -> tuple[Dataset, bool]:
     """Return the data set with its file meta information, and whether it is Implicit VR.
 
     `content` may be the beginning of a file of `size` bytes: pixels that reach beyond it stay without their
-    value (None) where the file is long enough to hold them. Raises `NotPlainError`.
+    value (None) where the file is long enough to hold them. `is_lenient`: an element whose VR is none gets the
+    dictionary's, and what stands behind the pixels and is no element is left out. Raises `NotPlainError`.
     """
     size = len(content) if size is None else size
     if content[128:132] != b"DICM":
@@ -63,14 +73,25 @@ def read(content: bytes, size: int | None = None) -> tuple[Dataset, bool]:
     try:
         meta, position, syntax = _file_meta(content)
         is_implicit = syntax == IMPLICIT
-        raw = _elements(content, position, size, is_implicit=is_implicit)
+        raw = _elements(content, position, size, is_implicit=is_implicit, is_lenient=is_lenient)
     except struct.error:
-        raise NotPlainError from None  # ends inside the head of an element
+        raise (CutOffError if is_lenient else NotPlainError) from None
     dataset = Dataset(raw)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta._dict.update(meta)
     dataset.set_original_encoding(is_implicit, True)
     return dataset, is_implicit
+
+
+def item(content: bytes, *, is_implicit: bool) -> Dataset:
+    """Return the data set of a sequence item from its bytes, little-endian. Raises `NotPlainError`."""
+    try:
+        raw = _elements(content, 0, len(content), is_implicit=is_implicit, is_lenient=False)
+    except struct.error:
+        raise NotPlainError from None
+    dataset = Dataset(raw)
+    dataset.set_original_encoding(is_implicit, True)
+    return dataset
 
 
 def _file_meta(content: bytes) -> tuple[dict[BaseTag, RawDataElement], int, bytes]:
@@ -98,13 +119,17 @@ def _file_meta(content: bytes) -> tuple[dict[BaseTag, RawDataElement], int, byte
 
 
 def _elements(
-    content: bytes, position: int, size: int, *, is_implicit: bool
+    content: bytes, position: int, size: int, *, is_implicit: bool, is_lenient: bool
 ) -> dict[BaseTag, RawDataElement | DataElement]:
     found: dict[BaseTag, RawDataElement | DataElement] = {}
     if is_implicit and content[position + 4 : position + 6] in _VRS:
         raise NotPlainError  # says implicit and is explicit
     here, previous, vr = len(content), 0, None
     while position < size:
+        if is_lenient and _is_stray(content, position, previous, is_implicit):
+            if not found.keys() & PIXEL_TAGS:
+                raise StrayBytesError
+            break
         if is_implicit:
             group, number, length = _implicit(content, position)
             start = position + 8
@@ -116,7 +141,11 @@ def _elements(
                 start += 4
             vr = _VRS.get(coded)
             if vr is None:
-                raise NotPlainError
+                if not is_lenient:
+                    raise NotPlainError
+                vr = _dictionary_vr(group << 16 | number)
+                vr = vr if len(vr) == 2 else "UN"
+                start, length = _long_form(content, position) or (start, length)
         tag = group << 16 | number
         if tag <= previous or group > _LAST_GROUP:
             raise NotPlainError
@@ -145,6 +174,39 @@ def _elements(
                 raise NotPlainError
         found[_tag(tag)] = RawDataElement(_tag(tag), vr, length, value, start, is_implicit, True)
     return found
+
+
+def _is_stray(content: bytes, position: int, previous: int, is_implicit: bool) -> bool:
+    """Whether no element begins here: too few bytes, a tag that does not ascend, or one that nobody knows with a
+    VR that is none, or with a length beyond the file."""
+    if position + 4 > len(content):
+        return True
+    group, number = _tag_at(content, position)
+    tag = group << 16 | number
+    if tag <= previous or group > _LAST_GROUP:
+        return True
+    if not _dictionary_vr(tag) and (not group & 1 or position + 8 > len(content)):
+        return True
+    if position + 8 > len(content):
+        return False  # a known element, cut off inside its head
+    if is_implicit:
+        length = _length(content, position + 4)[0]
+        return length != UNDEFINED and position + 8 + length > len(content) and not _dictionary_vr(tag)
+    return content[position + 4 : position + 6] not in _VRS and not _dictionary_vr(tag)
+
+
+def _long_form(content: bytes, position: int) -> tuple[int, int] | None:
+    """Return where the value begins and its length, where a VR that is none has the long form (PS3.5 7.1.2): two
+    bytes of zero before a length that leads to the next element."""
+    if content[position + 6 : position + 8] != b"\0\0" or position + 12 > len(content):
+        return None
+    (length,) = _length(content, position + 8)
+    end = position + 12 + length
+    follows = content[end : end + 4]
+    is_next = len(follows) == 4 and struct.unpack("<HH", follows) > struct.unpack_from(
+        "<HH", content, position
+    )
+    return (position + 12, length) if end == len(content) or is_next else None
 
 
 def _sequence(

@@ -6,7 +6,7 @@ encoding. Does not: which rule holds (`rules`), what happens to the file (`run`)
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,10 +15,12 @@ from pydicom import charset
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
+from ct_assets import progress
 from ct_assets.deid.batch import dicomfile
 from ct_assets.deid.batch.dicomfile import Source
 from ct_assets.deid.batch.gather import TEXT_DELIMITERS, encodings_of
-from ct_assets.deid.elements import table, text, values
+from ct_assets.deid.batch.raw_items import MANY_TO_WATCH, RawItems
+from ct_assets.deid.elements import table, text, values, vrs
 from ct_assets.deid.elements.identifiers import MIN_SUBSTRING_CHARACTERS, Finder
 from ct_assets.deid.elements.rules import TEXT_VRS, UIDS_OF_STANDARD_KINDS, Do, Rule, Rules, keyword_of
 from ct_assets.deid.elements.table import AttributeTypes
@@ -188,6 +190,7 @@ class _Walk:
 
         `place` joins the keywords of the enclosing sequences, `shown` is the same with item numbers.
         """
+        element = vrs.in_dictionary_vr(tag, element)
         vr = dicomfile.effective_vr(element, tag)
         if tag >> 16 & 1:
             rule, safe_vr = self._private(tag, creators)
@@ -257,7 +260,7 @@ class _Walk:
         self,
         tag: int,
         element: RawDataElement | DataElement,
-        items: list[Dataset],
+        items: Sequence[Dataset],
         rule: Rule,
         path: str,
         place: str,
@@ -273,13 +276,33 @@ class _Walk:
         self.fates.append((path, rule.label, KEPT if not in_dummy else REPLACED))
         outer, self.source = self.source, inner
         try:
-            content = b"".join(
-                dicomfile.item(self._item(item, inner_place, f"{path}[{n}].", encodings, in_dummy), inner)
-                for n, item in enumerate(items)
-            )
+            content = self._items(items, path, inner_place, encodings, in_dummy)
         finally:
             self.source = outer
         return (dicomfile.encode(tag, "UN" if as_unknown else "SQ", content, self.source),)
+
+    def _items(
+        self, items: Sequence[Dataset], path: str, place: str, encodings: tuple[str, ...], in_dummy: bool
+    ) -> bytes:
+        """Return the encoded items; of very many, each content is worked out once."""
+        done: list[bytes] = []
+        known: dict[bytes, tuple[bytes, list[Fate]]] = {}
+        numbers = progress.each(
+            "de-identifying items of one sequence", range(len(items)), len(items), least=MANY_TO_WATCH
+        )
+        for number in numbers:
+            raw = items.raw(number) if isinstance(items, RawItems) else b""
+            if raw in known:
+                content, fates = known[raw]
+                self.fates += [(_renumbered(fate, path, number)) for fate in fates]
+            else:
+                before = len(self.fates)
+                inner = self._item(items[number], place, f"{path}[{number}].", encodings, in_dummy)
+                content = dicomfile.item(inner, self.source)
+                if raw:
+                    known[raw] = content, self.fates[before:]
+            done.append(content)
+        return b"".join(done)
 
     def _item(
         self, dataset: Dataset, place: str, shown: str, encodings: tuple[str, ...], in_dummy: bool
@@ -423,6 +446,14 @@ class _Walk:
 _CREATOR_KEPT = Rule(Do.KEEP, "creator of kept elements")
 _OTHER_VR = Rule(Do.REMOVE, "private, of another VR than the safe one")
 _CREATOR_REMOVED = Rule(Do.REMOVE, "creator of removed elements")
+
+
+def _renumbered(fate: Fate, path: str, number: int) -> Fate:
+    """Return the fate of the same element in another item of the sequence at `path`."""
+    if fate[2] == KEPT:
+        return fate  # told once for all items
+    rest = fate[0][len(path) :]
+    return f"{path}[{number}{rest[rest.index(']') :]}", fate[1], fate[2]
 
 
 def _rule_by_vr(rule: Rule, element: RawDataElement | DataElement, safe_vr: str) -> Rule:

@@ -12,6 +12,7 @@ from importlib import resources
 from typing import Any
 
 import orjson
+from pydicom._uid_dict import UID_dictionary
 
 REPEATING_OVERLAY_ROWS = {0x3000: "60xx3000", 0x4000: "60xx4000"}
 CURVE_ROW = "50xxxxxx"
@@ -115,3 +116,9 @@ def is_overlay(tag: int) -> bool:
 def is_pixel_data(tag: int) -> bool:
     """Whether the tag is of a group of pixel data: 7FE0, or one of the retired variable ones, 7Fxx."""
     return 0x7F00 <= tag >> 16 <= 0x7FFF
+
+
+def is_retired_class(uid: str) -> bool:
+    """Whether PS3.6 Annex A lists the SOP class as retired."""
+    entry = UID_dictionary.get(uid)
+    return entry is not None and bool(entry[3])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydicom.dataset import Dataset
 
+from ct_assets import progress
 from ct_assets.deid.pixels import frames, redact
 from ct_assets.deid.pixels import risk as pixel_risk
 from ct_assets.deid.pixels.frames import UnreadablePixelsError
@@ -26,6 +27,8 @@ SURE_LETTERS = 8
 text were never seen to have more than five."""
 ROWS_READ_ALONE = 12
 """Rows of one slice that are read one by one; where there are more, the slice is read once as a whole."""
+FRAMES_TO_WATCH = 20
+"""From so many frames on progress is shown within an instance: reading one takes up to a second."""
 MARGIN = 24
 """What is read round such a row, in pixels."""
 
@@ -114,8 +117,11 @@ def declared_regions(dataset: Dataset, settings: BurnedInSettings) -> tuple[Regi
 
 def _look(dataset: Dataset, look: Look) -> tuple[int, bool]:
     """Look at every frame until text is found; return how many were looked at and whether there is text."""
-    count = 0
-    for frame in frames.stored_frames(dataset):
+    count, declared = 0, frames.number(dataset, 0x00280008, 1)
+    several = progress.each(
+        "looking for text in frames", frames.stored_frames(dataset), declared, least=FRAMES_TO_WATCH
+    )
+    for frame in several:
         count += 1
         if _has_text(frame, look):
             return count, True

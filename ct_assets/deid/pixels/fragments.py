@@ -61,9 +61,8 @@ def frames_of(
     """
     pieces = fragments.pieces
     known = {place: number for number, place in enumerate(fragments.places)}
-    if len(starts) >= count and list(starts) == sorted(set(starts)) and starts[0] == 0:
-        if not known.keys() >= set(starts):
-            raise DamagedStreamError("an offset table that points between fragments")
+    is_table = len(starts) >= count and list(starts) == sorted(set(starts)) and starts[0] == 0
+    if is_table and known.keys() >= set(starts):
         firsts = [known[start] for start in starts]
     elif count == 1:
         firsts = [0]

@@ -397,15 +397,17 @@ def _data_set(
 def _items(
     body: bytes, position: int, end: int, is_implicit: bool, order: str, path: str
 ) -> Iterator[tuple[str, int, bytes, bytes]]:
-    number = 0
+    number, previous = 0, b""
     while position + 8 <= end:
         length = struct.unpack_from(f"{order}L", body, position + 4)[0]
         if position + 8 + length > end:
             yield path, 0, b"UN", body[position:end]
             return
-        inner = _data_set(body, position + 8, position + 8 + length, is_implicit, order, f"{path}[{number}]")
-        yield from inner
-        position += 8 + length
+        start, position = position + 8, position + 8 + length
+        content = body[start:position]
+        if content != previous:  # the same bytes again hold nothing else
+            yield from _data_set(body, start, position, is_implicit, order, f"{path}[{number}]")
+            previous = content
         number += 1
 
 
