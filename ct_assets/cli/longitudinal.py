@@ -41,6 +41,34 @@ def register(
         print(explain(list(outcome.reasons)))
 
 
+class PolicyName(StrEnum):
+    """What a bad exam takes along."""
+
+    exam = "exam"
+    patient = "patient"
+
+
+@app.command()
+def tables(
+    exams: Annotated[Path, typer.Argument(help="Exam table: CSV, parquet or pickle.")],
+    tracking: Annotated[Path, typer.Argument(help="Nodule tracking table: CSV, parquet, .pt or .p.")],
+    output_dir: Annotated[Path, typer.Argument(help="Where the tables go, as parquet.")],
+    bad_exams: Annotated[
+        Path | None, typer.Option(help="Bad exams: JSON lines with exam_id, or an identifier a line.")
+    ] = None,
+    policy: Annotated[
+        PolicyName, typer.Option(help="Leave out the bad exam, or its patient.")
+    ] = PolicyName.exam,
+) -> None:
+    """Choose exams, pair them and their nodules, and list every row that is left out."""
+    from ct_assets.systems.longitudinal import build_tables
+
+    counts = build_tables.run(exams, tracking, output_dir, bad_exams=bad_exams, policy=policy.value)
+    for name, rows in sorted(counts.rows.items()):
+        print(f"{name:<20} {rows:>8}")
+    print(f"written to {output_dir}")
+
+
 @app.command()
 def toy(
     output_dir: Annotated[Path, typer.Argument(help="Where samples.npy and toy.json go.")],

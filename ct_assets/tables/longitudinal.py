@@ -1,0 +1,109 @@
+"""Schemas of longitudinal nodules; a line a column, units in names."""
+
+import dataframely as dy
+
+
+class SingleTimepoints(dy.Schema):
+    """A row a patient and screening timepoint: the exam that is used. Further columns stay as they were supplied."""
+
+    pid = dy.String(primary_key=True)
+    exam_id = dy.String()
+    screen_timepoint = dy.Float64(primary_key=True)
+    series = dy.String()
+    slice_thickness = dy.Float64()
+    """Millimetres."""
+    slice_thickness_class = dy.Float64()
+    """Least of 1, 1.5, 2 and 2.5 mm that holds the thickness."""
+    num_slices = dy.Float64()
+    days_at_event = dy.Float64(nullable=True)
+    """Days from the exam to the event: falls from exam to exam."""
+    cancer = dy.Float64(nullable=True)
+    split = dy.String(nullable=True)
+
+
+class ExcludedExams(dy.Schema):
+    """A row of the exam table that is not used."""
+
+    pid = dy.String(nullable=True)
+    exam_id = dy.String(nullable=True)
+    series = dy.String(nullable=True)
+    reasons = dy.List(dy.String(), nullable=False)
+    """Codes of `ct_assets.reasons`."""
+
+
+class Timelines(dy.Schema):
+    """A row a patient; the lists are aligned and sorted by timepoint."""
+
+    pid = dy.String(primary_key=True)
+    exam_ids = dy.List(dy.String(), nullable=False)
+    screen_timepoints = dy.List(dy.Int64(), nullable=False)
+    days_at_events = dy.List(dy.Float64(nullable=True), nullable=False)
+    n_exams = dy.Int64()
+    cancer_any = dy.Bool()
+    split = dy.String(nullable=True)
+
+
+class PairedExams(dy.Schema):
+    """A pair of consecutive kept exams; columns of either exam follow with `_a` and `_b`."""
+
+    pid = dy.String(primary_key=True)
+    exam_id_a = dy.String(primary_key=True)
+    exam_id_b = dy.String()
+    delta_days = dy.Float64(min_exclusive=0)
+    timepoints_skipped = dy.Int64()
+    split = dy.String(nullable=True)
+
+
+class RefusedExamPairs(dy.Schema):
+    """A pair of consecutive kept exams that is not used."""
+
+    pid = dy.String(primary_key=True)
+    exam_id_a = dy.String(primary_key=True)
+    exam_id_b = dy.String()
+    delta_days = dy.Float64(nullable=True)
+    reasons = dy.List(dy.String(), nullable=False)
+
+
+class PairedNodules(dy.Schema):
+    """A nodule on two consecutive tracked exams."""
+
+    pid = dy.String(primary_key=True)
+    nodule_group = dy.String(primary_key=True)
+    exam_a = dy.String()
+    exam_b = dy.String()
+    exam_idx_a = dy.Int64(primary_key=True)
+    exam_idx_b = dy.Int64()
+    volume_a = dy.Float64(min_exclusive=0)
+    """Cubic millimetres."""
+    volume_b = dy.Float64(min_exclusive=0)
+    delta_days = dy.Float64(nullable=True, min_exclusive=0)
+    """Null where an exam has no date."""
+
+
+class Growth(dy.Schema):
+    """Growth of a pair."""
+
+    pid = dy.String(primary_key=True)
+    nodule_group = dy.String(primary_key=True)
+    exam_a = dy.String()
+    exam_b = dy.String()
+    exam_idx_a = dy.Int64(primary_key=True)
+    exam_idx_b = dy.Int64()
+    relative_growth = dy.Float64()
+    """Change as a share of the first volume."""
+    growth_class = dy.String(check=lambda column: column.is_in(["growing", "stable", "shrinking"]))
+    """Growing and shrinking from 25 % on."""
+    vdt_days = dy.Float64(nullable=True)
+    """Volume doubling time; negative (halving) where the nodule shrank, null without an interval or a change."""
+    vdt_class = dy.String(nullable=True, check=lambda column: column.is_in(["fast", "intermediate", "slow"]))
+    """Of growing nodules: fast below 400 days, slow above 600."""
+
+
+class UnpairedNodules(dy.Schema):
+    """A row of the tracking table that is in no pair."""
+
+    pid = dy.String(nullable=True)
+    nodule_group = dy.String(nullable=True)
+    exam_idx = dy.Int64(nullable=True)
+    exam = dy.String(nullable=True)
+    reasons = dy.List(dy.String(), nullable=False)
