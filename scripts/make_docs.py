@@ -60,7 +60,7 @@ def decisions() -> str:
 
 
 def room_imports() -> dict[str, set[str]]:
-    """Return, for each room, the rooms it imports; what all may use is one room."""
+    """Return, for each package, the packages it imports; the foundation is one."""
     found: dict[str, set[str]] = {}
     for path in sorted((ROOT / PACKAGE).rglob("*.py")):
         parts = path.relative_to(ROOT / PACKAGE).parts
@@ -91,7 +91,7 @@ def picture(imports: dict[str, set[str]]) -> str:
         implied = {far for near in drawn[room] for far in _reach(drawn, near)}
         for other in sorted(drawn[room] - implied):
             lines.append(f"  {room} {'<-->' if (room, other) in mutual else '-->'} {other}")
-    lines += ["```", "", "| room | imports |", "|---|---|"]
+    lines += ["```", "", "| package | imports |", "|---|---|"]
     for room in sorted(imports):
         told = ", ".join(f"`{one}`" for one in sorted(imports[room]))
         lines.append(f"| `{room}` | {told or '-'} |")
