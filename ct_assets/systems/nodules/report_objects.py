@@ -1,7 +1,7 @@
 """Findings as DICOM objects that refer to their series: a Segmentation and a Comprehensive 3D SR (TID 1500).
 
-Belongs here: writing both with highdicom, with one tracking UID a finding in both. Does not: measuring (`findings`). Equal
-predictions have equal UIDs.
+Belongs here: writing both with highdicom, with one tracking UID a finding in both. Does not: measuring (`findings`).
+Equal predictions have equal UIDs.
 """
 
 import warnings
