@@ -64,13 +64,21 @@ class LeftOut:
     """Code of `ct_assets.reasons`."""
 
 
-def measure(mask: npt.NDArray[np.bool_], image: Volume, *, confidence: float) -> Finding:
-    """Return what one nodule's mask (k, j, i) measures. Raises `ValueError` for an empty mask.
+def measure(
+    mask: npt.NDArray[np.bool_],
+    image: Volume,
+    *,
+    confidence: float,
+    first: tuple[int, int, int] = (0, 0, 0),
+) -> Finding:
+    """Return what one nodule's mask measures: (k, j, i), of the part of `image` that begins at voxel `first`.
+
+    Raises `ValueError` for an empty mask.
 
     Diameters are those of the ellipsoid with the mask's second moments, so that neither the grid's direction nor a
     single voxel decides; for a ball all three are its diameter.
     """
-    voxels = np.argwhere(mask)
+    voxels = np.argwhere(mask) + np.array(first)
     if not len(voxels):
         raise ValueError("a finding needs a voxel")
     grid = image.grid
@@ -79,7 +87,7 @@ def measure(mask: npt.NDArray[np.bool_], image: Volume, *, confidence: float) ->
     # A voxel is a box and not a point: it adds 1/12 of its own extent squared to the moments.
     moments = steps @ (np.cov(voxels.T, bias=True) + np.eye(3) / 12) @ steps.T
     spread = np.linalg.eigvalsh(moments)[::-1]
-    values = image.array[mask]
+    values = image.array[tuple(voxels.T)]
     hu = float(values.mean(dtype=np.float64))
     low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
     return Finding(

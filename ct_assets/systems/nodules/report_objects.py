@@ -78,7 +78,7 @@ def _segmentation(
     found: Sequence[Finding],
     masks: Sequence[npt.NDArray[np.bool_]],
     grid: Grid,
-    datasets: list[Dataset],
+    datasets: Sequence[Dataset],
     model: str,
 ) -> hd.seg.Segmentation:
     series, instance = _uids("seg", found, datasets, model)
@@ -122,7 +122,10 @@ def _segmentation(
 
 
 def _report(
-    found: Sequence[Finding], segmentation: hd.seg.Segmentation | None, datasets: list[Dataset], model: str
+    found: Sequence[Finding],
+    segmentation: hd.seg.Segmentation | None,
+    datasets: Sequence[Dataset],
+    model: str,
 ) -> sr.Comprehensive3DSR:
     series, instance = _uids("sr", found, datasets, model)
     observer = sr.ObserverContext(
@@ -198,6 +201,6 @@ def _version(model: str) -> str:
     return f"{ct_assets.__version__} {model[:12]}"
 
 
-def _uids(kind: str, found: Sequence[Finding], datasets: list[Dataset], model: str) -> tuple[str, str]:
+def _uids(kind: str, found: Sequence[Finding], datasets: Sequence[Dataset], model: str) -> tuple[str, str]:
     content = (str(datasets[0].SeriesInstanceUID), model, *(finding.tracking_uid for finding in found))
     return uid_of(kind, "series", *content), uid_of(kind, "instance", *content)
