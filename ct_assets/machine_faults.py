@@ -1,10 +1,11 @@
-"""Faults of the machine rather than of the work: no room on the disk, a database that does not answer.
+"""Faults of the machine rather than of the work: no room on the disk, no permission, a database that does not answer.
 
 Belongs here: telling them from other errors, however deep they lie in a chain of causes, and what to do. They
 pass: nothing is blamed on a file for them, and the same command goes on once they are over.
 """
 
 import errno
+import os
 from collections.abc import Iterator
 
 DISK_FULL = (
@@ -17,6 +18,7 @@ DATABASE_AWAY = (
 )
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NOT_PERMITTED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
 _NO_ROOM_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 """https://www.sqlite.org/rescode.html: the disk is full; the side file of a write-ahead log could not grow."""
 _LOCKED_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED")
@@ -25,10 +27,23 @@ _AWAY_POSTGRES = ("OperationalError", "InterfaceError")
 
 
 def told(error: BaseException) -> str | None:
-    """Return what to tell of a fault of the machine, with its reason code; None for any other error."""
+    """Return the message of a fault of the machine, with its reason code; None for any other error."""
     if is_disk_full(error):
         return DISK_FULL
-    return DATABASE_AWAY if is_database_away(error) else None
+    if is_database_away(error):
+        return DATABASE_AWAY
+    return unwritable(error)
+
+
+def unwritable(error: BaseException) -> str | None:
+    """Return the message of a place that may not be read or written; None for any other error."""
+    for seen in _chain(error):
+        if isinstance(seen, OSError) and seen.errno in _NOT_PERMITTED and seen.filename:
+            return (
+                f"{os.fsdecode(seen.filename)}: {os.strerror(seen.errno)}; give this user access to it, or name "
+                "another folder (CT_ASSETS_DATA for the data root)"
+            )
+    return None
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from ct_assets import __version__
+
 COMMAND = """
 import time
 import dagster as dg
@@ -37,3 +39,45 @@ def test_a_command_that_a_script_put_in_the_background_ends_when_it_is_told_to(n
             process.kill()
     assert process.returncode == 130
     assert b"ct-assets: stopped" in said.splitlines()
+
+
+def ct_assets(arguments, **options):
+    script = "from ct_assets.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, **options
+    )
+
+
+def test_the_version_is_said_in_one_line():
+    ended = ct_assets(["--version"])
+    assert (ended.returncode, ended.stdout) == (0, f"ct-assets {__version__}\n")
+
+
+def test_h_is_help():
+    assert ct_assets(["convert", "-h"]).stdout == ct_assets(["convert", "--help"]).stdout
+
+
+def test_an_output_folder_below_a_file_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "in").mkdir()
+    ended = ct_assets(["longitudinal", "toy", str(tmp_path / "file" / "out")], check=False)
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert str(tmp_path / "file") in ended.stderr
+
+
+def test_a_reader_who_has_had_enough_is_no_failure():
+    """`ct-assets … | head`: the pipe closes while the command writes."""
+    script = (
+        "from ct_assets.cli import app, main\n"
+        "@app.command()\n"
+        "def many() -> None:\n    for number in range(200_000): print(number)\n"
+        "main()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, "many"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        stderr = process.stderr.read()
+    assert (process.returncode, stderr) == (0, b"")

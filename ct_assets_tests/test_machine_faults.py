@@ -66,3 +66,18 @@ def test_a_database_server_that_is_gone_does_not_answer():
     with pytest.raises(psycopg2.OperationalError) as raised:
         psycopg2.connect("postgresql://ct@127.0.0.1:1/ct", connect_timeout=2)  # nobody listens on port 1
     assert machine_faults.told(raised.value) == machine_faults.DATABASE_AWAY
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR])
+def test_a_place_that_may_not_be_written_is_named_with_a_remedy(number):
+    cause = OSError(number, "words of any language", "/srv/platform/reports")
+    try:
+        raise RuntimeError("a step failed") from cause
+    except RuntimeError as error:
+        message = machine_faults.told(error)
+    assert message.startswith("/srv/platform/reports: ")
+    assert "CT_ASSETS_DATA" in message
+
+
+def test_a_missing_file_is_no_such_place():
+    assert machine_faults.unwritable(FileNotFoundError(errno.ENOENT, "", "/srv/x")) is None

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from ct_assets.settings import Settings
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(lifecycle.app)
 app.add_typer(longitudinal.app, name="longitudinal")
@@ -32,6 +35,23 @@ Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Worker processes; default: the cores.")
 ]
 Config = Annotated[Path | None, typer.Option("--config", help="Settings file; default: configs/local.yaml.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from ct_assets import __version__
+
+        print(f"ct-assets {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """From DICOM as a hospital sends it to a de-identified cohort, folds, and trained, evaluated models."""
 
 
 STOPPED = 130
@@ -57,6 +77,8 @@ def main() -> None:
     except SystemExit as ended:
         if ended.code == STOPPED:
             _end(STOPPED, "stopped")
+        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
+            sys.exit(0)  # The reader of a pipe has had enough (`ct-assets status | head`); click ends with 1.
         raise
     except Exception as error:
         if os.environ.get("CT_ASSETS_DEBUG"):
@@ -421,7 +443,8 @@ def promote(
     with _platform(config, *needs.DATABASES) as settings:
         from ct_assets.learning.models.registry import promote as give_alias
 
-        print(give_alias(Platform(settings).tracking_uri, name, version=version))
+        chosen = give_alias(Platform(settings).tracking_uri, name, version=version)
+        print(f"version {chosen} of {name} is the champion now; `models:/{name}@champion` names it")
 
 
 @app.command()
@@ -431,7 +454,7 @@ def status(
         bool, typer.Option("--page", help="Write reports/status.html and ct_assets.prom as well.")
     ] = False,
 ) -> None:
-    """Tell in one screen what is in the platform and what waits for a person."""
+    """Show platform status and pending actions."""
     from ct_assets.reports.status import show
     from ct_assets.storage import needs
     from ct_assets.storage.outputs import output_differences

@@ -97,8 +97,8 @@ def _train(field: VelocityField, generator: torch.Generator) -> optimizers.Movin
 
 def write(folder: Path, seed: int = 0) -> Toy:
     """Run the toy and write `samples.npy` and `toy.json` into `folder`."""
-    toy = run(seed)
     folder.mkdir(parents=True, exist_ok=True)
+    toy = run(seed)
     with files.atomic_path(folder / "samples.npy") as path, path.open("wb") as stream:
         np.save(stream, toy.samples)
     files.write_json(
