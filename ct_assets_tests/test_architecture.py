@@ -11,7 +11,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
     "errors": 0, "layout": 0, "files": 0, "paths": 0, "machine_faults": 0, "progress": 0,
-    "parallel": 0, "settings": 0, "tables": 0, "reasons": 0,
+    "parallel": 0, "settings": 0, "registry": 0, "tables": 0, "reasons": 0,
     "dicom": 1, "storage": 1, "identity": 1,
     "imaging": 2, "deid": 2, "intake": 2,
     "cohort": 3,

@@ -31,6 +31,7 @@ from ct_assets.settings.training import OptimizerSettings, TrainingStage
 
 HEAD, FINE_TUNING = "head", "finetune"
 RESULT_NAME = "result.json"
+PATIENTS_NAME = "patients.json"
 WEIGHTS_NAME = checkpoints.WEIGHTS_NAME
 HEAD_PARTS = ("fc",)
 FEW_SLICES = 1500
@@ -193,6 +194,7 @@ def _train(
         if weights is not None:
             files.write_json(folder / "pretrained.json", vars(weights))
             tracker.tags({"pretrained_sha256": weights.sha256})
+        _record_patients(folder, training, validation)
         cuda = torch.cuda.is_available()
         loaders = workers if training.height >= FEW_SLICES else 0
         best: tuple[float, str] | None = None
@@ -327,6 +329,15 @@ def _conclude(
         for path in (folder / name).glob("*.ckpt"):
             path.unlink()
     return Outcome(folder / WEIGHTS_NAME, sha256, stage, metric, history)
+
+
+def _record_patients(folder: Path, training: pl.DataFrame, validation: pl.DataFrame) -> None:
+    """Write who was in the training, by group (the patient's pseudonym), told to no tracking server."""
+    if "group_id" in training.columns:
+        patients = {"train": training, "validation": validation}
+        files.write_json(
+            folder / PATIENTS_NAME, {role: sorted(set(part["group_id"])) for role, part in patients.items()}
+        )
 
 
 def _finished(folder: Path, identity: dict[str, str]) -> Outcome | None:

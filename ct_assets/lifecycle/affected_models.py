@@ -10,9 +10,9 @@ from typing import Any
 
 import polars as pl
 
-from ct_assets import files, progress
+from ct_assets import files, progress, registry
 from ct_assets.layout import WITHDRAWALS_NAME, Layout
-from ct_assets.learning.models import registry
+from ct_assets.learning.models.registry import WITHDRAWN_TAG
 from ct_assets.lifecycle.person import Subject
 
 TRAINING_NAME = "training.json"
@@ -22,9 +22,7 @@ PATIENTS_NAME = "patients.json"
 CARD_NAME = "card.md"
 HEADING = "## Withdrawn consent"
 LEARNED, MAY_HAVE = "learned", "may have learned"
-
-BRAIN = "brain"
-"""Brain CT classification: one experiment beside those of the folds, with a ledger of its own."""
+FINAL = "final"
 
 Learner = tuple[str, str, str]
 
@@ -35,7 +33,7 @@ def find(subject: Subject, layout: Layout) -> set[Learner]:
     Trainings keep a list of their patients. One of an older version has none: then whoever it predicted was
     not in it, nor was a patient of the test set or of a later date; of everybody else it may have learned.
     """
-    found = _in_brain(subject, layout)
+    found = {learner for system in registry.systems() for learner in _in_system(subject, layout, system)}
     placed = _placed(subject, layout.splits)
     if placed is not None and placed["split"] == "test":
         return found
@@ -47,23 +45,63 @@ def find(subject: Subject, layout: Layout) -> set[Learner]:
     return found
 
 
-def _in_brain(subject: Subject, layout: Layout) -> set[Learner]:
-    """Return the trainings of brain CT: all but the fold that validated the person, and the final one."""
-    placed = _placed(subject, brain_ledger(layout))
-    if placed is None or placed["split"] == "test":
+def _in_system(subject: Subject, layout: Layout, system: registry.System) -> set[Learner]:
+    """Return the trainings below a system's own folder that had the person in them, each once.
+
+    A training is named by its folder below `models` (`baseline/fresh/1`), the final model is `final`. One without a
+    list of patients (of an older version) learned from everybody in the system's ledger but its own fold; a
+    training on other folds than the ledger's may have.
+    """
+    if not system.has_own_trainings:
         return set()
-    trained = {path.parent.name for path in (layout.brain / "models").glob("*/*/*.safetensors")}
-    trained |= {"final"} & {path.name for path in layout.brain.iterdir()}
-    return {(BRAIN, name, LEARNED) for name in trained - {str(placed["fold"])}}
+    models, found = layout.root / system.models, set()
+    placed = _placed(subject, layout.root / system.ledger) if system.ledger else None
+    is_known = placed is not None and placed["split"] != "test"
+    folders = _trainings(models)
+    for folder in folders:
+        name = folder.relative_to(models).as_posix()
+        listed = folder / PATIENTS_NAME
+        if listed.exists():
+            if subject.pseudonyms & set(files.read_json(listed)["train"]):
+                found.add((system.name, name, LEARNED))
+        elif placed is not None and is_known:
+            is_of_ledger = name.count("/") == 1
+            if not (is_of_ledger and folder.name == str(placed["fold"])):
+                certain = is_of_ledger or "/" not in name
+                found.add((system.name, name, LEARNED if certain else MAY_HAVE))
+    if (layout.root / system.home / FINAL).is_dir() and is_known and models / FINAL not in folders:
+        found.add((system.name, FINAL, LEARNED))
+    return found
 
 
-def brain_ledger(layout: Layout) -> Path:
-    """Return the split ledger of brain CT."""
-    return layout.brain / "splits.parquet"
+def _trainings(models: Path) -> list[Path]:
+    """Return the folders of trainings; the phases below one are parts of it."""
+    folders: list[Path] = []
+    for folder in sorted({path.parent for path in models.rglob("*.safetensors")}):
+        if not any(folder.is_relative_to(training) for training in folders):
+            folders.append(folder)
+    return folders
+
+
+def ledgers(layout: Layout) -> list[Path]:
+    """Return the split ledgers of the cohort and of the systems that have their own."""
+    own = [layout.root / system.ledger for system in registry.systems() if system.ledger]
+    return [layout.splits, *own]
 
 
 def _home(layout: Layout, experiment: str) -> Path:
-    return layout.brain if experiment == BRAIN else layout.experiment(experiment)
+    """Return the folder of a system of its own trainings, or of an experiment under `models/`."""
+    system = registry.find(experiment)
+    if system is not None and system.has_own_trainings:
+        return layout.root / system.home
+    return layout.experiment(experiment)
+
+
+def _training_folder(layout: Layout, experiment: str, name: str) -> Path:
+    system = registry.find(experiment)
+    if system is not None and system.has_own_trainings:
+        return layout.root / system.models / name
+    return layout.experiment(experiment) / name
 
 
 def _placed(subject: Subject, ledger: Path) -> dict[str, Any] | None:
@@ -146,11 +184,14 @@ def _tell_tracking(layout: Layout, experiment: str, folds: list[str], people: in
     from ct_assets.learning.training import state, tracking
 
     home = _home(layout, experiment)
-    runs = [
-        known.mlflow_run_id
-        for fold in folds
-        if (known := state.read(home / fold)) is not None and known.mlflow_run_id
-    ]
+    runs = sorted(
+        {
+            known.mlflow_run_id
+            for fold in folds
+            for written in sorted(_training_folder(layout, experiment, fold).rglob(state.STATE_NAME))
+            if (known := state.read(written.parent)) is not None and known.mlflow_run_id
+        }
+    )
     runs += [files.read_json(parent)["run_id"] for parent in sorted(home.rglob("tracking_parent.json"))]
     registered = sorted(home.rglob("registered.json"))
     if not runs and not registered:
@@ -158,7 +199,7 @@ def _tell_tracking(layout: Layout, experiment: str, folds: list[str], people: in
     try:
         client = tracking.client(uri)
         for run in runs:
-            client.set_tag(run, registry.WITHDRAWN_TAG, str(people))
+            client.set_tag(run, WITHDRAWN_TAG, str(people))
         return len(runs) + sum(_tell_registry(client, home, record, people) for record in registered)
     except Exception as error:
         progress.say(
@@ -174,7 +215,7 @@ def _tell_registry(client: Any, home: Path, record: Path, people: int) -> int:
     count = 0
     for version in client.search_model_versions(f"name='{known['name']}'"):
         if version.tags.get("bundle_digest") in digests or str(version.version) == str(known["version"]):
-            client.set_model_version_tag(version.name, version.version, registry.WITHDRAWN_TAG, str(people))
+            client.set_model_version_tag(version.name, version.version, WITHDRAWN_TAG, str(people))
             before = (version.description or "").split(HEADING)[0].rstrip()
             client.update_model_version(
                 version.name, version.version, description=f"{before}\n\n{HEADING}\n{note(people)}\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydicom.dataelem import RawDataElement
 
-from ct_assets import parallel, progress
+from ct_assets import parallel, progress, registry
 from ct_assets.deid.batch import dicomfile
 from ct_assets.deid.batch.gather import Gathered, decodings, encodings_of, facts_of
 from ct_assets.layout import Layout
@@ -73,8 +73,7 @@ def product_folders(layout: Layout) -> tuple[Path, ...]:
         layout.folds,
         root / "final",
         root / "derived",
-        root / "models",
-        layout.brain,
+        *(root / system.home for system in registry.systems() if not system.holds_originals),
         layout.reports,
         layout.dagster_home,
         layout.mlflow,

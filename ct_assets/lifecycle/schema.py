@@ -14,7 +14,7 @@ from pathlib import Path
 import dataframely as dy
 import polars as pl
 
-from ct_assets import files, tables
+from ct_assets import files, registry, tables
 from ct_assets.cohort import splits
 from ct_assets.errors import UsageError
 from ct_assets.layout import Layout
@@ -101,7 +101,7 @@ def _ledgers(layout: Layout) -> Iterator[tuple[Path, type[dy.Schema]]]:
     ledgers = (
         (layout.splits, SplitLedger),
         (layout.case_numbers, CaseNumbers),
-        (layout.brain / "splits.parquet", SplitLedger),
+        *((layout.root / system.ledger, SplitLedger) for system in registry.systems() if system.ledger),
     )
     for path, schema in ledgers:
         if path.exists():

@@ -24,7 +24,7 @@ from ct_assets.identity.withdrawn import tombstone
 from ct_assets.imaging.store import Store
 from ct_assets.layout import MARKER_NAME, Layout
 from ct_assets.lifecycle import databases, ephemeral, formats, pages
-from ct_assets.lifecycle.affected_models import brain_ledger
+from ct_assets.lifecycle.affected_models import ledgers
 from ct_assets.lifecycle.deliveries import delivery_of
 from ct_assets.lifecycle.finder import Finder
 from ct_assets.lifecycle.person import Subject, spellings_of_numbers
@@ -51,7 +51,7 @@ def entomb(subject: Subject, layout: Layout, key: SecretKey) -> None:
     """Turn the person's rows of the ledgers into tombstones, so that nobody else moves or is renumbered."""
     for patient in sorted(subject.pseudonyms):
         stone = tombstone(key, patient)
-        for path in (layout.splits, brain_ledger(layout)):
+        for path in ledgers(layout):
             if path.exists():
                 ledger = tables.read_table(path, SplitLedger)
                 if patient in set(ledger["patient_id"]):
@@ -71,7 +71,7 @@ def sweep(subject: Subject, layout: Layout) -> Swept:
         if folder.name in subject.pseudonyms:
             shutil.rmtree(folder)
             swept.folders += 1
-    tombs = {layout.splits, layout.case_numbers, brain_ledger(layout)}
+    tombs = {*ledgers(layout), layout.case_numbers}
     if _is_in_table(layout.brain / "features.parquet", finder):
         files.remove_tree(layout.brain / "prepared")  # ephemeral, and named by content alone
     for path in sorted(_products(layout)):

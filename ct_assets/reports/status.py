@@ -13,7 +13,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from ct_assets import files
+from ct_assets import files, registry
 from ct_assets.intake import batches
 from ct_assets.layout import WITHDRAWALS_NAME, Layout
 from ct_assets.reasons import reason
@@ -134,6 +134,19 @@ def _training(layout: Layout, status: Status) -> None:
                 "final model": "yes" if layout.final_model(experiment.name).is_dir() else "no",
             }
         )
+    for system in registry.systems():
+        home = layout.root / system.home
+        folders = {path.parent for path in (layout.root / system.models).rglob("best.safetensors")}
+        has_final = (home / "final").is_dir()
+        if system.has_own_trainings and (folders or has_final):
+            status.experiments.append(
+                {
+                    "experiment": system.name,
+                    "trained folds": f"{len(folders)} trainings",
+                    "final model": "yes" if has_final else "no",
+                    "home": home,
+                }
+            )
     for report in ("cv_report", "test_report"):
         path = layout.reports / f"{report}.json"
         if path.exists():
@@ -177,7 +190,8 @@ def _to_do(settings: Settings, status: Status) -> None:
     if status.plans and not status.experiments:
         status.to_do.append("the folds are ready: `ct-assets train`")
     for row in status.experiments:
-        if (settings.layout.experiment(row["experiment"]) / WITHDRAWALS_NAME).exists():
+        home = row.get("home") or settings.layout.experiment(row["experiment"])
+        if (home / WITHDRAWALS_NAME).exists():
             status.to_do.append(
                 f"experiment {row['experiment']} learned from people who have withdrawn: train a new one before its "
                 "models are used any further"

@@ -5,6 +5,8 @@ a new one is slow at first and takes no original and no crosswalk to a training 
 written names; `*` also matches slashes.
 """
 
+from ct_assets import registry
+
 ALWAYS = (
     "platform.json",
     "audits/[!u]*",
@@ -49,14 +51,15 @@ _BY_GROUP = {
     "cohort": ("audits/uid/*", "reports/*"),
     "volumes": ("deid/dicom_output/*", "nifti/*", "reports/*"),
     "folds": ("nifti/*", "folds/*", "store/*", "reports/*"),
-    "training": ("nifti/*", "folds/*", "store/*", "models/*"),
-    "evaluation": ("nifti/*", "folds/*", "store/*", "models/*", "final/*", "reports/*"),
     "derived": ("nifti/*", "derived/*", "reports/*"),
 }
 
 
 def of_group(group: str, key: str | None) -> tuple[str, ...]:
     """Return the patterns of what a step of `group` reads for partition `key` (None: all partitions)."""
-    if group not in _BY_GROUP:
+    needs = dict(_BY_GROUP)
+    for system in registry.systems():
+        needs |= system.needs
+    if group not in needs:
         return UNRESTRICTED
-    return ALWAYS + tuple(pattern.format(key=key or "*") for pattern in _BY_GROUP[group])
+    return ALWAYS + tuple(pattern.format(key=key or "*") for pattern in needs[group])

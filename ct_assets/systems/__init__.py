@@ -9,12 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ct_assets import files
+from ct_assets import files, registry
 from ct_assets.errors import UsageError
 from ct_assets.progress import Timings
 from ct_assets.settings import Settings
 
-PREDICTORS = {"lung": "ct_assets.learning.models.predict", "brain": "ct_assets.brain.predict"}
 FIRST = "lung"
 """The system of bundles that do not name theirs."""
 
@@ -30,7 +29,7 @@ def predict(
 
     with tempfile.TemporaryDirectory() as fetched:
         folder = bundle_folder(model, settings.layout, settings.tracking.uri, Path(fetched))
-        predictor = importlib.import_module(PREDICTORS[system_of(folder)])
+        predictor = importlib.import_module(_predictors()[system_of(folder)])
         return list(
             predictor.predict(
                 folder, input_path, output_dir, settings=settings, workers=workers, timings=timings
@@ -44,6 +43,10 @@ def system_of(folder: Path) -> str:
     if not path.exists():
         raise UsageError(f"{folder}: no bundle.json in it; give the folder of a final model")
     system = str(files.read_json(path).get("system", FIRST))
-    if system not in PREDICTORS:
-        raise UsageError(f"{path}: made by {system!r}; this program knows {', '.join(PREDICTORS)}")
+    if system not in _predictors():
+        raise UsageError(f"{path}: made by {system!r}; this program knows {', '.join(_predictors())}")
     return system
+
+
+def _predictors() -> dict[str, str]:
+    return {system.name: system.predictor for system in registry.systems() if system.predictor}

@@ -10,6 +10,7 @@ from ct_assets.brain import network as networks
 from ct_assets.brain import train
 from ct_assets.errors import UsageError
 from ct_assets.learning.training import checkpoints, optimizers
+from ct_assets.learning.training.task import Validation
 from ct_assets.settings.brain import BrainConfig
 from ct_assets_tests.brain.factories import config, data_set, placed_of, prepared_of, table_of
 
@@ -140,7 +141,9 @@ class TestStages:
     ):
         told = iter([0.9, *[0.5] * 20])
         monkeypatch.setattr(
-            train.BrainTask, "validate", lambda *_: {"auprc": next(told), "auroc": 0.5, "loss": 1.0}
+            train.BrainTask,
+            "summarise",
+            lambda *_: Validation({"auprc": next(told), "auroc": 0.5, "loss": 1.0}),
         )
         outcome = run(data, tmp_path, epochs_head=12, epochs_ft=0, patience_head=patience)
         assert len(outcome.history) == 1 + patience + 1
@@ -151,11 +154,11 @@ class TestStages:
     ):
         told = iter([(1.0, 6.0), (1.0, 0.2), (1.0, 3.0)])
 
-        def validate(_task, *_):
+        def summarise(_task, _rows):
             auprc, loss = next(told)
-            return {"auprc": auprc, "auroc": 0.5, "loss": loss}
+            return Validation({"auprc": auprc, "auroc": 0.5, "loss": loss})
 
-        monkeypatch.setattr(train.BrainTask, "validate", validate)
+        monkeypatch.setattr(train.BrainTask, "summarise", summarise)
         outcome = run(data, tmp_path, epochs_head=12, epochs_ft=0, patience_head=1)
         assert len(outcome.history) == 3
         assert checkpoints.load_weights(tmp_path / train.HEAD / train.WEIGHTS_NAME)[1]["epoch"] == "2"

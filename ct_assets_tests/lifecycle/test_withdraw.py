@@ -356,7 +356,7 @@ class TestModels:
         [fold] = ledger.filter(pl.col("patient_id") == original.pseudonym_of(HERS))["fold"]
         found = withdraw.look(HERS, original.layout, KEY, workers=1)
         learned = {name for experiment, name, _ in found.subject.learners if experiment == "brain"}
-        assert learned == {"0", "1", "final"} - {str(fold)}
+        assert learned == {"c/0", "c/1", "final"} - {f"c/{fold}"}
 
     def test_of_brain_ct_are_marked_and_their_ledger_has_the_tombstone(self, original, left):
         brain = left[0].layout.brain

@@ -3,19 +3,19 @@
 Tests hand in settings of their own; the static partitions stay those of the settings in force at import.
 """
 
+from importlib import import_module
 from typing import Any
 
 import dagster as dg
 
+from ct_assets import registry
 from ct_assets.defs.assets import (
     audits,
-    brain,
     cohort,
     deid,
     evaluation,
     folds,
     intake,
-    neuro,
     training,
     volumes,
 )
@@ -28,7 +28,10 @@ from ct_assets.defs.engine.resources import refuse_unknown
 from ct_assets.defs.operations import alerts, jobs, sensors
 from ct_assets.settings import Settings
 
-STAGES = (intake, deid, audits, cohort, volumes, folds, training, evaluation, neuro, brain)
+STAGES = (
+    *(intake, deid, audits, cohort, volumes, folds, training, evaluation),
+    *(import_module(system.assets) for system in registry.systems() if system.assets),
+)
 PRELOAD = [
     "ct_assets.definitions",
     "polars",

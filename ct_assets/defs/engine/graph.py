@@ -4,15 +4,14 @@ Belongs here: the declaration, and the arguments of `dg.asset` that follow from 
 in the file of their stage; whether one is stale is decided in `defs.engine.provenance`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import dagster as dg
 
-from ct_assets import files
+from ct_assets import files, registry
 from ct_assets.defs.engine import partitions
-from ct_assets.defs.engine.partitions import Kind
+from ct_assets.defs.engine.node import Node
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.resources import op_tags
 from ct_assets.defs.operations import automation
@@ -21,22 +20,6 @@ from ct_assets.errors import UsageError
 OWNERS = ["team:data-engineering"]
 TRAINING_OWNERS = ["team:machine-learning"]
 TRAINING_POOL = "training"
-
-
-@dataclass(frozen=True)
-class Node:
-    """One asset's place in the graph."""
-
-    group: str
-    partition: Kind | None
-    deps: tuple[str, ...]
-    sections: tuple[str, ...] = ()
-    """Sections of the settings that decide the result, or single settings (`labels.stages`)."""
-    external: Callable[[Platform, str | None], Any] | None = None
-    """What the asset reads that no other asset makes (a marker, the clinic's table, a query)."""
-    kinds: frozenset[str] = frozenset({"python"})
-    automated: bool = True
-    code_version: str = "1"
 
 
 def _marker(platform: Platform, batch: str | None) -> Any:
@@ -312,6 +295,10 @@ GRAPH: dict[str, Node] = {
         automated=False,
     ),
 }
+
+for _system in registry.systems():
+    if _system.graph is not None:
+        GRAPH |= import_module(_system.graph).NODES
 
 TRAINING_DOOR = ("fold_volumes", "split_drift")
 """How far the graph goes without a person."""
