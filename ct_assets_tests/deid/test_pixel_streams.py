@@ -571,3 +571,29 @@ def test_a_whole_run_releases_the_picture_alone_and_the_audit_says_what_went(tmp
     assert line["pixel_digest_before"] != line["pixel_digest_after"]
     (pixels,) = [fate for fate in line["elements"] if fate["path"] == "PixelData"]
     assert pixels["action"] == f"image kept, removed JPEG comments ({len(TEXT)} bytes)"
+
+
+class TestLookupTables:
+    """PS3.3 C.7.6.3.1.5: the descriptor says how many entries there are, 0 for 65536."""
+
+    @pytest.mark.parametrize(
+        ("descriptor", "entries"),
+        [([4, 0, 16], 8), ([4, 0, 8], 4), ([0, 0, 16], 131072)],
+    )
+    def test_bytes_behind_the_last_entry_go(self, descriptor, entries):
+        text = TEXT + b" " if descriptor[2] == 16 else b"XY"
+        made = ct(RedPaletteColorLookupTableDescriptor=descriptor)
+        made.RedPaletteColorLookupTableData = bytes(entries) + text
+        result = Deidentified(as_bytes(made))
+        kept = result.dataset.RedPaletteColorLookupTableData
+        assert kept == bytes(entries)
+
+    def test_those_of_a_sequence_too_and_whole_ones_stay(self):
+        inner = Dataset()
+        inner.LUTDescriptor = [4, 0, 16]
+        inner.add_new(0x00283006, "OW", bytes(range(8)) + TEXT + b" ")
+        made = ct(VOILUTSequence=[inner], BluePaletteColorLookupTableDescriptor=[4, 0, 8])
+        made.BluePaletteColorLookupTableData = bytes(range(8))
+        result = Deidentified(as_bytes(made))
+        assert result.dataset.VOILUTSequence[0]["LUTData"].value == bytes(range(8))
+        assert result.dataset.BluePaletteColorLookupTableData == bytes(range(8))

@@ -20,7 +20,7 @@ from ct_assets.deid.batch import dicomfile
 from ct_assets.deid.batch.dicomfile import Source
 from ct_assets.deid.batch.gather import TEXT_DELIMITERS, encodings_of
 from ct_assets.deid.batch.raw_items import MANY_TO_WATCH, RawItems
-from ct_assets.deid.elements import table, text, values, vrs
+from ct_assets.deid.elements import lookup_tables, table, text, values, vrs
 from ct_assets.deid.elements.identifiers import MIN_SUBSTRING_CHARACTERS, Finder
 from ct_assets.deid.elements.rules import TEXT_VRS, UIDS_OF_STANDARD_KINDS, Do, Rule, Rules, keyword_of
 from ct_assets.deid.elements.table import AttributeTypes
@@ -102,6 +102,9 @@ class Engine:
         fates: list[bytes] = []
         creators = walk.creators(root)
         plain = {int(tag): element for tag, element in own.items()}  # a BaseTag compares in Python, slowly
+        for tag, table_element in lookup_tables.surplus(plain).items():
+            plain[tag] = table_element
+            fates.append(_fate_json(keyword_of(tag), "lookup table", lookup_tables.ACTION))
         for tag in sorted(plain):
             element = plain[tag]
             value = element.value if isinstance(element, RawDataElement) else None
@@ -311,8 +314,11 @@ class _Walk:
         encodings = encodings_of(own, encodings)
         creators = self.creators(dataset)
         chunks: list[bytes] = []
+        cut = lookup_tables.surplus(own)
+        self.fates += [(shown + keyword_of(tag), "lookup table", lookup_tables.ACTION) for tag in cut]
         for tag in sorted(own):
-            chunks += self.element(int(tag), own[tag], place, shown, encodings, creators, in_dummy)
+            element = cut.get(int(tag), own[tag])
+            chunks += self.element(int(tag), element, place, shown, encodings, creators, in_dummy)
         return b"".join(chunks)
 
     def _value(

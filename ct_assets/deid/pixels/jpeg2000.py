@@ -32,9 +32,13 @@ _NAMES = {
 }
 _SOT_BYTES = 12
 _ENCODER = re.compile(
-    rb"\xff\x64\0.\0\x01(?:Created by (?:GDCM/)?OpenJPEG version |Creator: JasPer Version |Kakadu-v?)[0-9.]{1,12}"
+    rb"\xff\x64..\0\x01(?:"
+    rb"(?:Created by (?:GDCM/)?OpenJPEG version |Creator: JasPer Version |Kakadu-[a-z]{0,2})[0-9.]{1,12}"
+    rb"|Kdu-Layer-Info: log_2\{Delta-D\(squared-error\)/Delta-L\(bytes\)\}, L\(bytes\)\n"
+    rb"(?:[ 0-9.-]{1,8}, {0,4}[0-9.]{1,5}e\+[0-9]{2}\n){0,99})",
+    re.DOTALL,
 )
-"""Comments that nearly every frame has: the encoder and its version."""
+"""Comments that nearly every frame has: the encoder, its version, and Kakadu's list of layers."""
 
 
 def clean(frame: bytes, shape: Shape) -> Cleaned:

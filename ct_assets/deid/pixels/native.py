@@ -55,7 +55,8 @@ def uses_other_bits(stored: npt.NDArray[np.integer], samples: Samples) -> bool:
     shift = samples.high_bit + 1 - bits
     if bits == width or not stored.size:
         return False
-    smallest, largest = int(stored.min()), int(stored.max())
+    largest = int(stored.max())
+    smallest = int(stored.min()) if samples.is_signed else 0
     if shift == 0 and smallest >= 0 and largest < 1 << bits:
         return False
     if shift == 0 and samples.is_signed and smallest >= -(1 << (bits - 1)) and largest < 1 << (bits - 1):

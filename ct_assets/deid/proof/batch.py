@@ -38,7 +38,7 @@ attribute unlisted UID description free text network address person s name
 signature or encryption of another VR than one
 image comments application segments without use behind end last pixel JPEG JP2 boxes component registration packet
 lengths tile part frames beyond NumberOfFrames entries offset table text entropy coded unused fields RLE header before
-first segment compressed beside bytes kB MB GB decoded"""
+first segment compressed beside bytes kB MB GB decoded lookup entry"""
 """The words of an audit line that no input brings, beside attributes and reason codes."""
 
 _scanner: LeakScanner | None = None
