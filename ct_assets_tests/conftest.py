@@ -19,6 +19,11 @@ for number, handler in {signal.SIGINT: signal.default_int_handler, signal.SIGTER
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
 
+# Nobody's key, data root or server: a user's environment is not the tests'.
+USERS_VARIABLES = ("CT_ASSETS_", "MLFLOW_", "DAGSTER_")
+for variable in [name for name in os.environ if name.startswith(USERS_VARIABLES)]:
+    del os.environ[variable]
+
 TRIED = "tried"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -17,19 +17,17 @@ import polars as pl
 import torch
 from torch import nn
 
-from ct_assets import files, paths, progress
+from ct_assets import files, machine_faults, paths, progress
 from ct_assets.brain import aggregate, bundle, final, gradcam, images, plots, preprocess, slices, train
 from ct_assets.brain.bundle import BrainBundle
 from ct_assets.brain.slices import SliceRefusedError
 from ct_assets.brain.task import probabilities
-from ct_assets.dicom import index as headers
 from ct_assets.dicom.series import series_name
-from ct_assets.errors import UsageError
-from ct_assets.imaging import nifti
+from ct_assets.imaging import nifti_read
 from ct_assets.imaging.orient import orient
 from ct_assets.imaging.volume import Volume
 from ct_assets.imaging.windows import dequantise, quantise
-from ct_assets.learning.models.predict import NIFTI_SUFFIXES, RECORD
+from ct_assets.learning.models import inputs
 from ct_assets.settings import Settings
 
 Floats = npt.NDArray[np.float32]
@@ -78,42 +76,27 @@ def predict(
         opened = bundle.load(Path(model))
         network = train.load(opened.config, Path(model) / opened.weights)
         step.items = 1
-    lines = []
-    with timings.step("predict") as step:
-        for one in inputs(input_path, workers):
-            lines.append(_predict_one(one, opened, network, output_dir))
-            progress.say(f"{lines[-1]['status']}: {step.items + 1}")
+    found = inputs.find(input_path, workers, output_dir)
+    with timings.step("predict") as step, inputs.Record(output_dir) as record:
+        for one in images_of(found):
+            line = _predict_one(one, opened, network, output_dir)
+            record.add(line)
+            progress.say(f"{line['status']}: {step.items + 1}")
             step.items += 1
-    lines.sort(key=lambda line: line["series"])
-    files.write_jsonl(output_dir / RECORD, lines)
-    return lines
+    return record.lines
 
 
-def inputs(input_path: Path, workers: int) -> Iterator[Input]:
-    """Yield the images of a NIfTI file, a folder of them, a DICOM file or a tree of DICOM files, one at a time."""
-    if not input_path.exists():
-        raise UsageError(f"{input_path}: no such file or folder")
-    if input_path.is_file() and input_path.name.endswith(NIFTI_SUFFIXES):
-        found = [input_path]
-    elif input_path.is_dir():
-        found = sorted(path for path in input_path.iterdir() if path.name.endswith(NIFTI_SUFFIXES))
-    else:
-        found = []
-    if found:
-        for path in found:
-            yield _of_nifti(path)
-        return
-    yield from _of_dicom(input_path, workers)
+def images_of(found: inputs.Found) -> Iterator[Input]:
+    """Yield what was found, one at a time, what cannot be read as an image without a usable plane."""
+    for name, reason in found.refused:
+        yield Input(name, [Plane(name, None, reason)])
+    for image in found.nifti:
+        yield _of_nifti(image)
+    if not found.dicom.is_empty():
+        yield from _of_dicom(found.root, found.dicom)
 
 
-def _of_dicom(input_path: Path, workers: int) -> Iterator[Input]:
-    root = input_path if input_path.is_dir() else input_path.parent
-    index = headers.scan(root, root=root, workers=workers)
-    if input_path.is_file():
-        index = index.filter(pl.col("path") == input_path.name)
-    index = index.filter(pl.col("is_dicom") & pl.col("has_pixel_data").fill_null(True))
-    if index.is_empty():
-        raise UsageError(f"{input_path}: neither a NIfTI image nor a DICOM image in it")
+def _of_dicom(root: Path, index: pl.DataFrame) -> Iterator[Input]:
     named = index.with_columns(
         pl.Series(
             "series",
@@ -152,18 +135,22 @@ def _of_file(path: Path, name: str) -> Plane:
     return Plane(name, np.asarray(slices.upright(read.hu, read.orientation)), None, read.warnings)
 
 
-def _of_nifti(path: Path) -> Input:
-    name = path.name.removesuffix(".gz").removesuffix(".nii")
-    if not paths.is_safe_name(name):
-        return Input(name, [Plane(name, None, "unsafe_name")])
+def _of_nifti(image: inputs.NiftiFile) -> Input:
+    name = image.name
     try:
-        volume = nifti.read(path)
-    except Exception:
-        # Whatever a broken file raises in a reader, it is one image with a code.
+        read = nifti_read.read(image.path)
+        nifti_read.check_extent(read.volume.grid)
+    except nifti_read.NiftiRefused as refusal:
+        return Input(name, [Plane(name, None, refusal.code)])
+    except Exception as error:
+        # Whatever a broken file raises in a reader, it is one image with a code; a full disk is not its fault.
+        if machine_faults.told(error):
+            raise
         return Input(name, [Plane(name, None, "unreadable_image")])
+    volume = read.volume
     tilted = slices.tilt_deg(tuple(volume.grid.direction[:, :2].T.ravel())) > slices.OBLIQUE_DEG
     axial = orient(volume, AXIAL)
-    return Input(name, list(_planes(axial)), ("slice_oblique",) if tilted else ())
+    return Input(name, list(_planes(axial)), (*read.warnings, *(("slice_oblique",) if tilted else ())))
 
 
 def _planes(axial: Volume) -> Iterator[Plane]:
@@ -199,7 +186,7 @@ def _predict_one(one: Input, opened: BrainBundle, network: nn.Module, output_dir
         }
         for number, place in enumerate(used)
     ]
-    folder = paths.below(output_dir, one.name)
+    folder = paths.below(output_dir, *one.name.split("/"))
     files.write_json(folder / "slices.json", rows)
     image = _prepared(one, used[surest], opened)
     picture = {

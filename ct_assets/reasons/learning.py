@@ -47,6 +47,26 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "Export the series again with its patient, study and frame of reference attributes.",
     ),
     (
+        "image_format_unknown",
+        "The file lies among the inputs and is neither NIfTI nor DICOM.",
+        "Convert it to NIfTI or DICOM.",
+    ),
+    (
+        "not_a_ct_volume",
+        "The DICOM series is no CT volume: another modality or kind of image.",
+        "Send the CT series.",
+    ),
+    (
+        "image_too_large",
+        "The image does not fit into memory.",
+        "Crop or resample it, or predict on a machine with more memory.",
+    ),
+    (
+        "prediction_failed",
+        "The network could not be run on this image.",
+        "Look at the image; predict it alone to see whether it is at fault.",
+    ),
+    (
         "unreadable_image",
         "The file is no readable 3-D image.",
         "Give a 3-D NIfTI file or a DICOM series.",

@@ -146,6 +146,7 @@ class TestNiftiInput:
         direction = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, -1]])
         grid = Grid.of((14, 18, 22), (3.0, 5.0, 4.0), (10.0, -20.0, 300.0), direction)
         hu = np.full(grid.shape, -800, np.int16)
+        hu[4:9, 5:12, 6:15] = 40
         nifti.write(tmp_path / "in/odd.nii.gz", Volume(hu, grid))
         predict(made, tmp_path / "in", tmp_path / "out")
         assert nifti.read(tmp_path / "out/odd/mask.nii.gz").grid.same_as(grid)

@@ -13,12 +13,15 @@ from pathlib import Path
 from ct_assets import progress
 from ct_assets.defs.engine.launch import run_platform
 from ct_assets.defs.engine.platform import Platform
+from ct_assets.errors import UsageError
 from ct_assets.settings import Settings, load_settings
 from ct_assets.settings.load import PROJECT_ROOT
 from ct_assets.settings.training import load_training_config
 
 DEMO_CONFIG = PROJECT_ROOT / "configs/demo.yaml"
 PHANTOM_SEED = 7
+KEY_NAME = "demo.key"
+PUBLIC_KEY = hashlib.sha256(b"the key of the demo: invented patients, nothing to keep").hexdigest()
 
 
 def run_demo(fresh: bool = True) -> None:
@@ -30,14 +33,20 @@ def run_demo(fresh: bool = True) -> None:
 
     started = time.monotonic()
     # The demo must not mix with a platform in earnest: its data root, key and labels are its own.
-    for variable in (ENVIRONMENT_VARIABLE, "CT_ASSETS_LABELS", "CT_ASSETS_TRACKING_URI"):
+    for variable in (
+        ENVIRONMENT_VARIABLE,
+        "CT_ASSETS_LABELS",
+        "CT_ASSETS_TRACKING_URI",
+        "CT_ASSETS_DATABASE",
+    ):
         os.environ.pop(variable, None)
-    settings = load_settings(DEMO_CONFIG)
+    settings = demo_settings()
     root = settings.data_root
+    refuse_foreign(root)
     if fresh and root.exists():
-        _remove_demo(root)
-    key_file = settings.deid.key_file
-    if key_file is not None and not key_file.exists():
+        shutil.rmtree(root)
+    key_file = root / KEY_NAME
+    if not key_file.exists():
         _write_public_key(key_file)
     progress.say(f"[1/4] making a phantom cohort under {_shown(root / 'phantom')}")
     phantom = make(root / "phantom", seed=PHANTOM_SEED)
@@ -53,24 +62,36 @@ def run_demo(fresh: bool = True) -> None:
     _tell(settings)
 
 
+def demo_settings() -> Settings:
+    """Return the demo's settings; where `CT_ASSETS_DATA` names another folder, key and labels lie below it too."""
+    settings = load_settings(DEMO_CONFIG)
+    if settings.storage.url is not None:
+        raise UsageError("the demo needs a folder of this machine; unset CT_ASSETS_DATA or name a folder")
+    root = settings.data_root
+    deid = settings.deid.model_copy(update={"key_file": root / KEY_NAME})
+    labels = settings.labels.model_copy(update={"csv": root / "phantom/raw_manifest.csv"})
+    return settings.model_copy(update={"deid": deid, "labels": labels})
+
+
+def refuse_foreign(root: Path) -> None:
+    """Refuse a folder that no demo made: its sign is the demo's public key. Raises `UsageError`."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return
+    key_file = root / KEY_NAME
+    if not key_file.is_file() or key_file.read_text(errors="replace").strip() != PUBLIC_KEY:
+        raise UsageError(
+            f"{root}: holds something, and is not the platform of an earlier demo; nothing was touched. Set "
+            "CT_ASSETS_DATA to another folder, or unset it"
+        )
+
+
 def _write_public_key(path: Path) -> None:
     """Write the demo's key: no secret, since its patients are invented, so that every demo gives the same table."""
     from ct_assets.identity.key import KEY_FILE_MODE
 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=KEY_FILE_MODE)
-    path.write_text(
-        hashlib.sha256(b"the key of the demo: invented patients, nothing to keep").hexdigest() + "\n"
-    )
-
-
-def _remove_demo(root: Path) -> None:
-    """Remove an earlier demo; refuse a folder that the demo did not make."""
-    from ct_assets.errors import UsageError
-
-    if not (root / "phantom").exists() and any(root.iterdir()):
-        raise UsageError(f"{root}: not the platform of an earlier demo; set CT_ASSETS_DATA to another folder")
-    shutil.rmtree(root)
+    path.write_text(PUBLIC_KEY + "\n")
 
 
 def _tell(settings: Settings) -> None:

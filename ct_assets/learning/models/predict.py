@@ -12,22 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from ct_assets import files, progress
-from ct_assets.dicom import index as headers
+from ct_assets import files, machine_faults, paths, progress
 from ct_assets.dicom.series import Series, group
 from ct_assets.dicom.uids import Kind
 from ct_assets.errors import UsageError
-from ct_assets.imaging import nifti, resample
+from ct_assets.imaging import nifti, resample, values
 from ct_assets.imaging.convert import ConversionRefused, load_series
+from ct_assets.imaging.nifti_read import NiftiRefused
 from ct_assets.imaging.volume import Volume
 from ct_assets.layout import Layout
-from ct_assets.learning.models import bundle, registry
+from ct_assets.learning.models import bundle, inputs, registry
 from ct_assets.learning.models.bundle import Bundle, Member, Predicted
 from ct_assets.learning.training import tracking
 from ct_assets.settings import Settings
 
-RECORD = "prediction.jsonl"
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
+RECORD = inputs.RECORD
 LOWEST_HU, HIGHEST_HU = -32768, 32767
 
 
@@ -67,17 +66,20 @@ def predict(
         members = bundle.open_members(folder, opened)
         step.items = len(members)
     with timings.step("inputs") as step:
-        inputs, refused = find_inputs(input_path, settings, workers)
-        step.items = len(inputs)
-    lines = list(refused)
-    with timings.step("predict") as step, progress.track("predictions", len(inputs)) as advance:
-        for one in inputs:
-            lines.append(_predict_one(one, opened, members, output_dir))
+        found, refused = find_inputs(input_path, output_dir, settings, workers)
+        step.items = len(found)
+    with (
+        timings.step("predict") as step,
+        progress.track("predictions", len(found)) as advance,
+        inputs.Record(output_dir) as record,
+    ):
+        for line in refused:
+            record.add(line)
+        for one in found:
+            record.add(_predict_one(one, opened, members, output_dir))
             advance(1)
-        step.items = len(inputs)
-    lines.sort(key=lambda line: line["series"])
-    files.write_jsonl(output_dir / RECORD, lines)
-    return lines
+        step.items = len(found)
+    return record.lines
 
 
 def bundle_folder(model: str | Path, layout: Layout, uri: str | None, into: Path) -> Path:
@@ -97,43 +99,32 @@ def bundle_folder(model: str | Path, layout: Layout, uri: str | None, into: Path
 
 
 def find_inputs(
-    input_path: Path, settings: Settings, workers: int
+    input_path: Path, output_dir: Path, settings: Settings, workers: int
 ) -> tuple[list[Input], list[dict[str, Any]]]:
-    """Return what to predict, and lines of what cannot be.
-
-    A NIfTI file, a DICOM file, or a folder: of NIfTI images, or a tree of DICOM files.
-    """
-    if not input_path.exists():
-        raise UsageError(f"{input_path}: no such file or folder")
-    if input_path.is_file() and input_path.name.endswith(NIFTI_SUFFIXES):
-        return [_nifti_input(input_path)], []
-    folder = input_path if input_path.is_dir() else input_path.parent
-    images = sorted(path for path in folder.iterdir() if path.name.endswith(NIFTI_SUFFIXES))
-    if images and input_path.is_dir():
-        return [_nifti_input(path) for path in images], []
-    return _dicom_inputs(folder, settings, workers)
-
-
-def _nifti_input(path: Path) -> Input:
-    def load() -> tuple[Volume, tuple[str, ...]]:
-        return nifti.read(path), ()
-
-    return Input(path.name.removesuffix(".gz").removesuffix(".nii"), load)
-
-
-def _dicom_inputs(folder: Path, settings: Settings, workers: int) -> tuple[list[Input], list[dict[str, Any]]]:
-    index = headers.scan(folder, root=folder, workers=workers)
-    found = group(index, settings.audit) if not index.is_empty() else []
-    series = [one for one in found if one.kind == Kind.CT]
-    if not series:
-        raise UsageError(f"{folder}: neither a NIfTI image nor a CT series in it")
-    inputs, refused = [], []
-    for one in series:
-        if one.decision == "refuse" or one.geometry is None:
-            refused.append(_refused_line(one.series_id, one.reasons))
+    """Return what to predict, and lines of what cannot be (`inputs.find`)."""
+    found = inputs.find(input_path, workers, output_dir)
+    refused = [_refused_line(name, (reason,)) for name, reason in found.refused]
+    ready = [_nifti_input(one) for one in found.nifti]
+    for series in group(found.dicom, settings.audit) if not found.dicom.is_empty() else ():
+        if series.kind in (Kind.SEG, Kind.RTSTRUCT):
+            continue
+        if series.kind != Kind.CT:
+            refused.append(_refused_line(series.series_id, series.reasons or ("not_a_ct_volume",)))
+        elif series.decision == "refuse" or series.geometry is None:
+            refused.append(_refused_line(series.series_id, series.reasons))
         else:
-            inputs.append(_series_input(one, folder, settings, index))
-    return inputs, refused
+            ready.append(_series_input(series, found.root, settings, found.dicom))
+    if not ready and not refused:
+        raise UsageError(f"{input_path}: neither a NIfTI image nor a CT series in it")
+    return ready, refused
+
+
+def _nifti_input(one: inputs.NiftiFile) -> Input:
+    def load() -> tuple[Volume, tuple[str, ...]]:
+        image = values.read_ct(one.path, not_finite="air")
+        return image.volume, image.warnings
+
+    return Input(one.name, load)
 
 
 def _series_input(series: Series, root: Path, settings: Settings, index: Any) -> Input:
@@ -149,14 +140,27 @@ def _series_input(series: Series, root: Path, settings: Settings, index: Any) ->
 
 
 def _predict_one(one: Input, opened: Bundle, members: Sequence[Member], output_dir: Path) -> dict[str, Any]:
+    """Predict one input; whatever is wrong with it is its own line."""
     try:
         volume, warnings = one.load()
     except ConversionRefused as refusal:
         return _refused_line(one.name, refusal.reasons)
-    except (ValueError, OSError, EOFError):
+    except NiftiRefused as refusal:
+        return _refused_line(one.name, (refusal.code,))
+    except MemoryError:
+        return _refused_line(one.name, ("image_too_large",))
+    except Exception as error:
+        # Whatever a broken file raises in a reader, it is one input with a code; a full disk is not the input's fault.
+        if machine_faults.told(error):
+            raise
         return _refused_line(one.name, ("unreadable_image",))
-    predicted = bundle.predict(members, _finite(volume), opened.config.inference.min_component_ml)
-    folder = output_dir / one.name
+    try:
+        predicted = bundle.predict(members, _finite(volume), opened.config.inference.min_component_ml)
+    except MemoryError:
+        return _refused_line(one.name, ("image_too_large",))
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, IndexError):
+        return _refused_line(one.name, ("prediction_failed",))
+    folder = paths.below(output_dir, *one.name.split("/"))
     stage = stage_of(opened, predicted)
     nifti.write(folder / "mask.nii.gz", predicted.mask)
     files.write_json(folder / "stage.json", stage)
