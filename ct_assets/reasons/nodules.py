@@ -65,7 +65,7 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     (
         "outline_without_interior",
         "The outlines of a nodule enclose no pixel: by the rules of LIDC its points lie outside the nodule.",
-        "Nothing; its centre is the mean of its points.",
+        "Nothing; its centre is the mean of its points, and a hole alone has none.",
     ),
     (
         "outline_skips_slices",

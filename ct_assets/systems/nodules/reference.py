@@ -157,12 +157,12 @@ def _placed(mark: ReadMark, session: int, planes: Planes) -> PlacedMark:
         crossed = np.unique(voxels // (planes.rows * planes.columns))
         if crossed[-1] - crossed[0] + 1 > len(crossed):
             warnings.add("outline_skips_slices")
-    elif len(around):
+    elif drawn:
         warnings.add("outline_without_interior")
     volume = None if planes.voxel_mm3 is None else planes.voxel_mm3 * len(voxels)
     extent = float(np.ptp(around, axis=0).max()) if len(around) else 0.0
     radius = (diameter_of(volume) if volume else extent) / 2
-    return PlacedMark(mark, session, centre, voxels, radius, tuple(sorted(warnings)))
+    return PlacedMark(mark, session, centre, voxels if wanted else None, radius, tuple(sorted(warnings)))
 
 
 def _is_drawable(outline: Outline, planes: Planes, warnings: set[str]) -> bool:

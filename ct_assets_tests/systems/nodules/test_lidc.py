@@ -134,9 +134,16 @@ class TestMarks:
 
     def test_a_mark_on_no_known_image_has_no_place_and_no_nodule(self, read):
         files, tables = read(a=make.message(make.nodule(make.roi("9.9", make.square(5, 7, 4)))))
-        assert tables["marks"].select("x_mm", "y_mm", "z_mm").row(0) == (None, None, None)
+        assert tables["marks"].select("x_mm", "y_mm", "z_mm", "voxels").row(0) == (None,) * 4
         assert len(tables["nodules"]) == 0
         assert files == [{"file": "a.xml", "disposition": "read", "reasons": ["image_not_in_series"]}]
+
+    def test_a_hole_alone_is_no_nodule(self, read, ct):
+        hole = make.nodule(make.roi(ct[1][3], make.square(5, 7, 4), inclusion="FALSE"))
+        _, tables = read(a=make.message(hole))
+        assert tables["marks"].select("x_mm", "voxels").row(0) == (None, None)
+        assert tables["marks"]["warnings"].to_list() == [["outline_without_interior"]]
+        assert len(tables["nodules"]) == 0
 
     def test_slices_left_out_and_another_z_are_warned_of(self, read, ct):
         marks = make.nodule(
