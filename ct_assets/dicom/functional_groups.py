@@ -105,11 +105,17 @@ def _elements(
         if stop > end:
             raise ValueError("a value ends beyond its item")
         if vr == b"SQ" or (not explicit and _is_sequence(tag)):
-            values[tag], _ = _items(data, position, stop, explicit=explicit)
+            values[tag] = _sequence(data[position:stop], explicit)
         else:
             values[tag] = data[position:stop]
         position = stop
     return values, position
+
+
+@lru_cache(maxsize=8192)
+def _sequence(data: bytes, explicit: bool) -> list[RawGroup]:
+    """Return the items of one sequence; frames of many segments repeat those of one another."""
+    return _items(data, 0, len(data), explicit=explicit)[0]
 
 
 @lru_cache(maxsize=8192)

@@ -17,10 +17,12 @@ from typing import Any
 import polars as pl
 
 from ct_assets import parallel, progress, tables
-from ct_assets.dicom import content, elements, header
+from ct_assets.dicom import content, elements, header, item_walk
 from ct_assets.tables.audits import MetadataAudit
 
 FILES_PER_TASK = 256
+LARGE_BYTES = 16 * 2**20
+"""Larger files are stepped through, not read."""
 FEW_FILES = 3000
 """Fewer files are read in this process: starting workers would take longer."""
 
@@ -139,7 +141,8 @@ def read_file(path: Path, *, mask_contents: bool = True) -> dict[str, Any]:
             row["problems"] = ["no_dicom_file"]
             return row
         try:
-            raw = elements.read_header(path, header.WANTED)
+            is_large = row["file_size_bytes"] > LARGE_BYTES
+            raw = (item_walk if is_large else elements).read_header(path, header.WANTED)
         except elements.NotPlainError:
             raw = _read_with_pydicom(path)
     except Exception:
@@ -246,16 +249,18 @@ def _add_sequences(path: Path, row: dict[str, Any], mask_contents: bool) -> None
     from ct_assets.dicom import mask_pixels, nested, rtstruct
     from ct_assets.dicom.uids import RT_STRUCTURE_SET, SEGMENTATIONS
 
+    is_seg = row["sop_class_uid"] in SEGMENTATIONS
     try:
         if row["sop_class_uid"] == RT_STRUCTURE_SET:
             row |= nested.structures(rtstruct.read(path), with_contours=mask_contents)
             return
-        dataset = pydicom.dcmread(path, defer_size=2**20)
+        # What is read later from the file would be parsed element by element: frames count in thousands.
+        dataset = pydicom.dcmread(path, stop_before_pixels=not mask_contents or not is_seg)
         row |= nested.columns_of(dataset, row["sop_class_uid"], with_frames=mask_contents)
     except Exception:
         row["problems"].append("unreadable_sequences")
         return
-    if row["sop_class_uid"] in SEGMENTATIONS and mask_contents:
+    if is_seg and mask_contents:
         try:
             row |= mask_pixels.count(dataset)
         except Exception:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ct_assets.dicom import elements
-from ct_assets.dicom.elements import NotPlainError
+from ct_assets.dicom.elements import NotPlainError, RawHeader
 
 LONG_VALUE_BYTES = 512
 """Longer values stay in the file."""
@@ -89,6 +89,35 @@ def find(path: Path, tag: int) -> SequenceInFile | None:
         if position != size:
             raise NotPlainError("the last value ends beyond the file")
     return None
+
+
+def read_header(path: Path, wanted: frozenset[int]) -> RawHeader:
+    """Return the same as `elements.read_header`, stepping over what is not wanted without reading it."""
+    with path.open("rb", buffering=BUFFER_BYTES) as opened:
+        size = opened.seek(0, io.SEEK_END)
+        opened.seek(0)
+        syntax, position = elements.file_meta(opened)
+        start, name = position, syntax.decode("ascii")
+        walk = _Walk(opened, frozenset(), explicit=syntax != elements.IMPLICIT_LITTLE_ENDIAN)
+        values: dict[int, bytes] = {}
+        previous = 0
+        while position < size:
+            tag, vr, length, position = walk.element(position)
+            if tag <= previous:
+                raise NotPlainError("elements out of order")
+            previous = tag
+            if tag == elements.PIXEL_DATA:
+                return RawHeader(name, values, start, position, None if length == _UNDEFINED else length)
+            if tag > elements.PIXEL_DATA | 0xFFFF:
+                break
+            end = walk.end_of(vr, length, position)
+            if tag in wanted:
+                if end > size:
+                    raise NotPlainError("ends inside a value")
+                opened.seek(position)
+                values[tag] = opened.read(end - position)
+            position = end
+    return RawHeader(name, values, start, None, None)
 
 
 class _Walk:

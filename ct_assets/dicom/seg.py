@@ -213,11 +213,12 @@ def from_dataset(dataset: Dataset) -> Segmentation:
         )
     if "PixelData" not in dataset:
         raise PixelError("no_pixel_data", "Pixel Data (7FE0,0010) is missing")
-    frames = tuple(_frames(dataset, kind))
+    groups = per_frame(dataset)
+    frames = tuple(_frames(dataset, groups, kind))
     if len(frames) != form.frames:
         raise MaskError("mask_frames_incomplete", f"{len(frames)} frame descriptions, {form.frames} frames")
     measures = _shared(dataset, "PixelMeasuresSequence") or _first(
-        next(iter(per_frame(dataset)), Dataset()), "PixelMeasuresSequence"
+        groups[0] if groups else Dataset(), "PixelMeasuresSequence"
     )
     spacing = _value(measures, "SpacingBetweenSlices")
     thickness = _value(measures, "SliceThickness")
@@ -282,30 +283,41 @@ def _segments(dataset: Dataset) -> Iterator[Segment]:
         )
 
 
-def _frames(dataset: Dataset, kind: str) -> Iterator[SegFrame]:
+def _frames(dataset: Dataset, groups: list[Any], kind: str) -> Iterator[SegFrame]:
     """Yield the frames' places; what a frame does not say itself, the shared groups say (PS3.3 C.7.6.16)."""
     shared = {name: _value(_shared(dataset, name), keyword) for name, keyword in _MACROS.items()}
-    for index, group in enumerate(per_frame(dataset)):
-        told = {
-            name: value if (value := _value(_first(group, name), keyword)) is not None else shared[name]
-            for name, keyword in _MACROS.items()
-        }
-        segment = told["SegmentIdentificationSequence"]
-        if segment is None and kind != "LABELMAP":
-            raise MaskError("mask_frames_incomplete", "a frame names no segment")
-        spacing = told["PixelMeasuresSequence"]
-        yield SegFrame(
-            index=index,
-            segment=None if kind == "LABELMAP" else int(segment),
-            position_mm=_three(told["PlanePositionSequence"]),
-            orientation=tuple(float(value) for value in told["PlaneOrientationSequence"] or ()),
-            pixel_spacing_mm=(float(spacing[0]), float(spacing[1])) if spacing is not None else (0.0, 0.0),
-            sources=sources(
-                source
-                for item in group.get("DerivationImageSequence") or []
-                for source in item.get("SourceImageSequence") or []
-            ),
-        )
+    places: dict[tuple[int, ...], Any] = {}  # frames of many segments share the very same items
+    for index, group in enumerate(groups):
+        items = [group.get(name) or () for name in _MACROS]
+        derivations = group.get("DerivationImageSequence") or ()
+        key = tuple(id(several) for several in (*items, derivations))
+        if key not in places:
+            told = [
+                value
+                if (value := _value(several[0] if several else None, keyword)) is not None
+                else shared[name]
+                for several, (name, keyword) in zip(items, _MACROS.items(), strict=True)
+            ]
+            places[key] = (_place(told, kind), _sources(derivations), (items, derivations))
+        (segment, position, orientation, spacing), named, _ = places[key]
+        yield SegFrame(index, segment, position, orientation, spacing, named)
+
+
+def _place(told: list[Any], kind: str) -> tuple[Any, ...]:
+    """Return segment, position, orientation and spacing from the values of `_MACROS`."""
+    position, orientation, spacing, segment = told
+    if segment is None and kind != "LABELMAP":
+        raise MaskError("mask_frames_incomplete", "a frame names no segment")
+    return (
+        None if kind == "LABELMAP" else int(segment),
+        _three(position),
+        tuple(float(value) for value in orientation or ()),
+        (float(spacing[0]), float(spacing[1])) if spacing is not None else (0.0, 0.0),
+    )
+
+
+def _sources(derivations: Iterable[Any]) -> tuple[Source, ...]:
+    return sources(source for item in derivations for source in item.get("SourceImageSequence") or [])
 
 
 _MACROS = {

@@ -11,6 +11,7 @@ that overlap in part are joined; an outline that stands twice (other first point
 otherwise) counts once. Only CLOSEDPLANAR_XOR outlines are combined by exclusive or (PS3.3 C.8.8.6.3).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,31 +67,38 @@ def fill(polygon: Floats, rows: int, columns: int) -> Region:
     Every row toggles at each crossing of its centre line, so the fill is exact. The polygon is closed by its
     first point.
     """
-    least, most = np.ceil(polygon.min(axis=0)), np.ceil(polygon.max(axis=0))
-    left, top = (int(v) for v in np.clip(least, 0, (columns, rows)))
-    right, bottom = (int(v) for v in np.clip(most, (left, top), (columns, rows)))
+    x, y = np.ascontiguousarray(polygon[:, 0]), np.ascontiguousarray(polygon[:, 1])
+    left, right = _limits(x, columns)
+    top, bottom = _limits(y, rows)
     height, width = bottom - top, right - left
     if not height or not width:
         return Region(top, left, np.zeros((height, width), dtype=np.bool_))
-    x, y = polygon[:, 0], polygon[:, 1]
-    x_next, y_next = np.roll(x, -1), np.roll(y, -1)
+    x_next, y_next = np.concatenate((x[1:], x[:1])), np.concatenate((y[1:], y[:1]))
+    # Half-open: a point belongs to one edge. Most edges cross no row's centre line.
+    line = np.minimum(np.maximum(np.ceil(y), top), bottom)
+    line_next = np.concatenate((line[1:], line[:1]))
+    crossed = np.flatnonzero(line != line_next)
+    x, y, x_next, y_next = x[crossed], y[crossed], x_next[crossed], y_next[crossed]
     is_down = y <= y_next
     upper, lower = np.where(is_down, y, y_next), np.where(is_down, y_next, y)
-    # Half-open: a point belongs to one edge.
-    first = np.clip(np.ceil(upper), top, bottom).astype(np.int64)
-    counts = np.clip(np.ceil(lower), top, bottom).astype(np.int64) - first
-    crossed = np.flatnonzero(counts)
-    first, counts, upper, lower = first[crossed], counts[crossed], upper[crossed], lower[crossed]
-    start = np.where(is_down, x, x_next)[crossed]
-    slope = (np.where(is_down, x_next, x)[crossed] - start) / (lower - upper)
+    start = np.where(is_down, x, x_next)
+    slope = (np.where(is_down, x_next, x) - start) / (lower - upper)
+    first = np.minimum(line[crossed], line_next[crossed]).astype(np.int64)
+    counts = np.abs(line_next[crossed] - line[crossed]).astype(np.int64)
     edge = np.repeat(np.arange(len(crossed)), counts)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
     crossing = np.round(start[edge] + slope[edge] * (row - upper[edge]), INDEX_DECIMALS)
-    column = np.clip(np.ceil(crossing), left, right).astype(np.int64)
+    column = np.minimum(np.maximum(np.ceil(crossing), left), right).astype(np.int64)
     toggles = np.bincount(
         (row - top) * (width + 1) + (column - left), minlength=height * (width + 1)
     ).reshape(height, width + 1)
     return Region(top, left, (np.cumsum(toggles, axis=1)[:, :width] & 1).astype(np.bool_))
+
+
+def _limits(values: Floats, size: int) -> tuple[int, int]:
+    """Return the first pixel from the least value on, and the first from the greatest on, within the plane."""
+    first = min(max(math.ceil(values.min()), 0), size)
+    return first, min(max(math.ceil(values.max()), first), size)
 
 
 def combine(outlines: Sequence[tuple[Floats, bool]], rows: int, columns: int) -> tuple[Region, set[str]]:

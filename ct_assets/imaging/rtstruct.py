@@ -6,6 +6,7 @@ reading structure sets (`dicom.rtstruct`), the fill (`imaging.contours`), which 
 """
 
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,9 +105,9 @@ def _fill_roi(
         own.add("contour_items_joined")
     by_slice: dict[int, list[_Placed]] = defaultdict(list)
     is_proven = True
-    for outline in found.closed:
+    for outline, seen in zip(found.closed, _on_planes(found.closed, target.stack), strict=True):
         named = target.sources.slices(outline.sources)
-        placed = _place(outline, target.stack, settings, tolerance_mm, own)
+        placed = _place(seen, target.stack, settings, tolerance_mm, own)
         if placed is None:
             own.add("mask_cropped")
             continue
@@ -142,16 +143,49 @@ def _paint(
     return np.concatenate(pieces)
 
 
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """An outline as the first slice sees it: pixel coordinates (n, 2), their extent, and its height."""
+
+    pixels: npt.NDArray[np.float64]
+    least: npt.NDArray[np.float64]
+    most: npt.NDArray[np.float64]
+    offset_mm: float
+    thickness_mm: float
+    """How far its points are apart along the normal."""
+    is_xor: bool
+
+
+def _on_planes(outlines: Sequence[Outline], stack: SliceStack) -> Iterator[_Seen]:
+    """Yield an ROI's outlines in pixel coordinates; all at once, as one by one costs many times more."""
+    sizes = np.array([len(outline.points_lps_mm) for outline in outlines], dtype=np.int64)
+    ends = np.cumsum(sizes, dtype=np.int64)
+    starts: npt.NDArray[np.int64] = ends - sizes
+    relative = np.concatenate([outline.points_lps_mm for outline in outlines]) - stack.positions_mm[0]
+    heights = relative @ stack.normal
+    pixels = relative @ stack.to_pixels.T
+    least, most = np.minimum.reduceat(pixels, starts), np.maximum.reduceat(pixels, starts)
+    thickness = np.maximum.reduceat(heights, starts) - np.minimum.reduceat(heights, starts)
+    offsets = np.add.reduceat(heights, starts) / sizes
+    for at, outline in enumerate(outlines):
+        yield _Seen(
+            pixels[starts[at] : ends[at]],
+            least[at],
+            most[at],
+            float(offsets[at]),
+            float(thickness[at]),
+            outline.is_xor,
+        )
+
+
 def _place(
-    contour: Outline, stack: SliceStack, settings: MaskSettings, tolerance_mm: float, warnings: set[str]
+    contour: _Seen, stack: SliceStack, settings: MaskSettings, tolerance_mm: float, warnings: set[str]
 ) -> _Placed | None:
     """Return where a contour goes; None for one that lies outside where masks are cropped."""
-    relative = contour.points_lps_mm - stack.positions_mm[0]
-    heights = relative @ stack.normal
-    offset = float(heights.mean())
+    offset = contour.offset_mm
     k, away = stack.nearest_slice(offset)
     half_step = stack.half_step_mm(k, offset)
-    if float(np.ptp(heights)) / 2 > max(tolerance_mm, PLANARITY_SHARE * half_step):
+    if contour.thickness_mm / 2 > max(tolerance_mm, PLANARITY_SHARE * half_step):
         raise MaskError("contours_not_in_slices", "contours are not parallel to the slices")
     if away > tolerance_mm:
         beyond = offset < stack.offsets_mm[0] or offset > stack.offsets_mm[-1]
@@ -162,9 +196,8 @@ def _place(
         if settings.between_slices == "refuse":
             raise MaskError("contours_between_slices", "a contour lies between two slices")
         warnings.add("contours_moved_to_nearest_slice")
-    in_plane = contour.points_lps_mm - stack.positions_mm[k]
-    pixels = np.round(in_plane @ stack.to_pixels.T, INDEX_DECIMALS)
-    least, most = pixels.min(axis=0), pixels.max(axis=0)
+    first = stack.to_pixels @ (stack.positions_mm[k] - stack.positions_mm[0])
+    least, most = contour.least - first, contour.most - first
     border = np.array([stack.columns, stack.rows]) - 1 + BORDER_SLACK_PIXELS
     if (most < -BORDER_SLACK_PIXELS).any() or (least > border).any():
         if settings.outside == "crop":
@@ -175,4 +208,5 @@ def _place(
         if settings.outside == "refuse":
             raise MaskError("mask_exceeds_volume", "a contour runs past the image")
         warnings.add("mask_cropped")
+    pixels = np.round(contour.pixels - first, INDEX_DECIMALS)
     return _Placed(pixels, contour.is_xor, offset, k, away)

@@ -4,9 +4,15 @@ import copy
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
+from ct_assets.cohort import mask_decisions
 from ct_assets.cohort.ct_prepro_audit import build
+from ct_assets.dicom import index as header_index
+from ct_assets.imaging.convert_tree import convert
+from ct_assets.settings import Settings
 from ct_assets.settings.audit import AuditSettings
+from ct_assets.settings.conversion import MaskSettings
 from ct_assets_tests.dicom.factory import ct_series, rtstruct, scanned, seg, uid
 
 
@@ -190,3 +196,137 @@ class TestContent:
             tmp_path, ct, seg(ct, ("Lesion A", "Lesion B")), tumour={"ranks": [["lesion b"], ["lesion"]]}
         )
         assert row["tumour_segment_label"] == "Lesion B"
+
+
+class TestOneDecision:
+    """Audit and conversion decide alike, whatever the mask is and whatever the settings are."""
+
+    def both(self, folder, datasets, settings):
+        index = scanned(folder / "in", datasets)
+        found = build(index, folder / "in", settings.audit, settings.conversion.masks)
+        lines = convert(folder / "in", folder / "out", settings, workers=1)
+        status = {
+            line["uid"]: line["status"] == "converted"
+            for line in lines
+            if line["kind"] in ("seg", "rtstruct")
+        }
+        return {
+            row["sop_instance_uid"]: row["is_usable"] for row in found.masks.iter_rows(named=True)
+        }, status
+
+    @pytest.mark.parametrize("other_grid", ["refuse", "nearest"])
+    def test_of_masks_of_every_kind(self, tmp_path, other_grid):
+        ct = ct_series()
+        finer = copy.deepcopy(ct)
+        for one in finer:
+            one.PixelSpacing = [0.375, 0.375]
+        elsewhere, aside, empty, xor, across = (
+            seg(ct), seg(ct), seg(ct, lit=[np.zeros((12, 6, 8), bool)]), rtstruct(ct, ("GTVp",)), rtstruct(ct, ("GTVp",))
+        )  # fmt: skip
+        elsewhere.FrameOfReferenceUID = uid("elsewhere")
+        shift_frames(aside, [0.3, 0, 0])
+        masks = [seg(ct), seg(finer), elsewhere, aside, empty, rtstruct(ct, ("GTVp",)), xor, across]
+        for contour in xor.ROIContourSequence[0].ContourSequence:
+            contour.ContourGeometricType = "CLOSEDPLANAR_XOR"
+        for contour in across.ROIContourSequence[0].ContourSequence:
+            points = np.array(contour.ContourData, float).reshape(-1, 3)
+            contour.ContourData = [f"{value:.4f}" for value in points[:, [2, 0, 1]].ravel()]
+        for number, one in enumerate(masks):
+            one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = uid("mask", number)
+            one.SeriesInstanceUID = uid("mask series", number)
+        settings = Settings.model_validate({"conversion": {"masks": {"other_grid": other_grid}}})
+        audited, converted = self.both(tmp_path, [*ct, *masks], settings)
+        assert audited == converted
+        assert len(converted) == len(masks)
+        assert len(set(converted.values())) == 2
+
+    def test_is_not_made_again_for_what_did_not_change(self, tmp_path, monkeypatch):
+        ct = ct_series()
+        index = scanned(tmp_path, [*ct, seg(ct)])
+        first = build(index, tmp_path, AuditSettings())
+        monkeypatch.setattr(mask_decisions, "load_mask", lambda *_: 1 / 0)
+        again = build(index, tmp_path, AuditSettings(), before=first.decisions)
+        assert again.masks.equals(first.masks)
+        other = MaskSettings(outside="crop")
+        changed = build(index, tmp_path, AuditSettings(), other, before=first.decisions)
+        assert changed.masks["reasons"].to_list() == [["unexpected_failure"]]
+
+
+def scanned_with(folder, dataset):
+    """Add a file whose SOPInstanceUID another one has, and scan the folder."""
+    dataset.save_as(folder / "again", enforce_file_format=True)
+    return header_index.scan(folder, root=folder, workers=1)
+
+
+class TestObjectsUnderOneUid:
+    def test_unlike_masks_have_a_line_each_in_audit_and_conversion(self, tmp_path):
+        ct = ct_series()
+        one, other = seg(ct), seg(ct, ("Lung",))
+        other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
+        scanned(tmp_path / "in", [*ct, one])
+        index = scanned_with(tmp_path / "in", other)
+        found = build(index, tmp_path / "in", AuditSettings()).masks
+        assert found["reasons"].to_list() == [["contradicting_instances"]] * 2
+        lines = convert(tmp_path / "in", tmp_path / "out", Settings(), workers=1)
+        assert [(line["kind"], line["status"]) for line in lines] == [
+            ("ct", "converted"), ("seg", "refused"), ("seg", "refused")
+        ]  # fmt: skip
+
+    def test_a_mask_that_took_the_uid_of_a_slice_costs_no_slice(self, tmp_path):
+        ct = ct_series()
+        one = seg(ct)
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = ct[3].SOPInstanceUID
+        scanned(tmp_path / "in", ct)
+        scanned_with(tmp_path / "in", one)
+        lines = convert(tmp_path / "in", tmp_path / "out", Settings(), workers=1)
+        assert [(line["kind"], line["status"], line["reasons"]) for line in lines] == [
+            ("ct", "converted", []), ("seg", "refused", ["contradicting_instances"])
+        ]  # fmt: skip
+        assert lines[0]["shape"][2] == len(ct)
+
+
+class TestWhereASegNamesItsImages:
+    def only(self, ct, **elements):
+        one = seg(ct)
+        del one.ReferencedSeriesSequence
+        for group in one.PerFrameFunctionalGroupsSequence:
+            if "DerivationImageSequence" in group:
+                del group.DerivationImageSequence
+        for keyword, value in elements.items():
+            setattr(one, keyword, value)
+        return one
+
+    def images(self, ct):
+        items = []
+        for one in ct:
+            item = Dataset()
+            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = one.SOPClassUID, one.SOPInstanceUID
+            items.append(item)
+        return items
+
+    @pytest.mark.parametrize("keyword", ["SourceImageSequence", "ReferencedImageSequence"])
+    def test_at_the_top(self, tmp_path, keyword):
+        ct, other = ct_series(), ct_series(series_name="other")
+        one = self.only(ct, **{keyword: self.images(ct)})
+        row = audited(tmp_path, [*ct, *other, one])[one.SOPInstanceUID]
+        assert (row["referenced_series_instance_uid"], row["referenced_by"]) == (
+            ct[0].SeriesInstanceUID, "sop_instance"
+        )  # fmt: skip
+
+    def test_among_the_instances_of_other_studies(self, tmp_path):
+        ct, other = ct_series(), ct_series(series_name="other")
+        series, study = Dataset(), Dataset()
+        series.SeriesInstanceUID = ct[0].SeriesInstanceUID
+        series.ReferencedInstanceSequence = self.images(ct)
+        study.StudyInstanceUID, study.ReferencedSeriesSequence = ct[0].StudyInstanceUID, [series]
+        one = self.only(ct, StudiesContainingOtherReferencedInstancesSequence=[study])
+        row = audited(tmp_path, [*ct, *other, one])[one.SOPInstanceUID]
+        assert row["referenced_series_instance_uid"] == ct[0].SeriesInstanceUID
+
+    def test_a_prior_that_is_named_besides_the_sources_is_not_meant(self, tmp_path):
+        ct, prior = ct_series(), ct_series(series_name="prior")
+        one = self.only(
+            ct, SourceImageSequence=self.images(ct[:4]), ReferencedImageSequence=self.images(prior)
+        )
+        row = audited(tmp_path, [*ct, *prior, one])[one.SOPInstanceUID]
+        assert row["referenced_series_instance_uid"] == ct[0].SeriesInstanceUID

@@ -217,3 +217,71 @@ def finer(dataset, mask, factor):
     measures.PixelSpacing = [between_rows / factor, between_columns / factor]
     back = (1 - 1 / factor) / 2
     return moved(dataset, (-between_columns * back, -between_rows * back, 0))
+
+
+class TestLabels:
+    def test_segment_0_gets_a_value_of_its_own(self, ct, place):
+        dataset = seg_of(ct, {1: blob(), 2: blob(rows=slice(7, 8))})
+        dataset.SegmentSequence[0].SegmentNumber = 0
+        for group in dataset.PerFrameFunctionalGroupsSequence:
+            item = group.SegmentIdentificationSequence[0]
+            item.ReferencedSegmentNumber = {1: 0, 2: 2}[item.ReferencedSegmentNumber]
+        got = place(dataset)
+        assert [voxels.label for voxels in got.segments] == [1, 2]
+        np.testing.assert_array_equal(got.label_map() == 1, blob())
+        assert "segments_renumbered" in got.warnings
+
+    def test_the_padding_value_of_a_label_map_is_its_background(self, ct, place):
+        dataset = seg_of(ct, {1: blob(), 5: ~blob()}, kind="LABELMAP")
+        dataset.PixelPaddingValue = 5
+        np.testing.assert_array_equal(place(dataset).label_map(), blob())
+
+    def test_0_is_a_segment_where_the_background_is_another_value(self, ct, place):
+        dataset = relabelled(seg_of(ct, {1: blob(), 5: ~blob()}, kind="LABELMAP"))
+        dataset.PixelPaddingValue = 5
+        got = place(dataset)
+        assert [(voxels.segment.number, voxels.label) for voxels in got.segments] == [(0, 1)]
+        np.testing.assert_array_equal(got.label_map(), blob())
+
+    def test_a_described_0_without_a_background_is_refused(self, ct, place):
+        dataset = relabelled(seg_of(ct, {1: blob(), 5: ~blob()}, kind="LABELMAP"))
+        if "PixelPaddingValue" in dataset:
+            del dataset.PixelPaddingValue
+        with pytest.raises(MaskError) as refused:
+            place(dataset)
+        assert refused.value.code == "label_map_background_unknown"
+
+    def test_a_fractional_seg_without_its_maximum_is_refused(self, ct, place):
+        dataset = seg_of(ct, {1: blob() * 0.7}, kind="FRACTIONAL", max_fractional_value=100)
+        del dataset.MaximumFractionalValue
+        with pytest.raises(MaskError) as refused:
+            place(dataset)
+        assert refused.value.code == "fractional_maximum_missing"
+
+    def test_a_seg_without_any_voxel_is_refused(self, ct, place):
+        with pytest.raises(MaskError) as refused:
+            place(seg_of(ct, {1: np.zeros(SHAPE, bool)}, omit_empty_frames=False))
+        assert refused.value.code == "mask_empty"
+
+
+def relabelled(dataset):
+    """Take the value 1 of a LABELMAP to 0, in pixels and descriptions; 5 stays."""
+    dataset.SegmentSequence = [one for one in dataset.SegmentSequence if one.SegmentNumber in (1, 5)]
+    dataset.SegmentSequence[0].SegmentNumber = 0
+    values = np.frombuffer(dataset.PixelData, np.uint8).copy()
+    values[values == 1] = 0
+    dataset.PixelData = values.tobytes()
+    return dataset
+
+
+def test_each_segment_is_resampled_by_its_own_planes(ct, place):
+    other = blob(slices=slice(2, 3))
+    dataset = seg_of(ct, {1: blob(), 2: other})
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        if group.SegmentIdentificationSequence[0].ReferencedSegmentNumber == 2:
+            place_of = group.PlanePositionSequence[0]
+            x, y, z = (float(value) for value in place_of.ImagePositionPatient)
+            place_of.ImagePositionPatient = [x, y, z + 0.6]
+    got = place(dataset, MaskSettings(other_grid="nearest"))
+    np.testing.assert_array_equal(got.label_map({1: 1}), blob())
+    np.testing.assert_array_equal(got.label_map({2: 1}), other)

@@ -11,6 +11,7 @@ from ct_assets.dicom.seg import MaskError
 from ct_assets.imaging import contours
 from ct_assets.imaging.convert import load_series
 from ct_assets.imaging.rtstruct import place_structures
+from ct_assets.imaging.target import Target
 from ct_assets.settings.conversion import ConversionSettings, MaskSettings
 from ct_assets_tests.imaging.ct_factory import ct_series, grouped, structure_set
 
@@ -190,3 +191,112 @@ def test_contours_across_the_slices_are_refused(place):
     with pytest.raises(MaskError) as refused:
         place({"GTV": [across]})
     assert refused.value.code == "contours_not_in_slices"
+
+
+@pytest.fixture
+def place_dataset(ct, tmp_path):
+    """Return a function that puts a structure set onto the series after a change of its data set."""
+    folder = ct.save(tmp_path / "ct")
+    (series,) = grouped(folder)
+    target = Target.of(series)
+
+    def place(rois, change, **options):
+        dataset = structure_set(ct, rois, **options)
+        change(dataset)
+        dataset.save_as(tmp_path / "rt", enforce_file_format=True)
+        return place_structures(structure_sets.read(tmp_path / "rt"), target, MaskSettings(), 0.1)
+
+    return place
+
+
+GTV, CTV = [box(2, 3, 9, 5, 12)], [box(3, 3, 9, 5, 12)]
+
+
+class TestFrameOfReference:
+    """The UID of an ROI is the space of its numbers (PS3.3 C.8.8.5)."""
+
+    def other(self, dataset):
+        dataset.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = "1.2.3"
+
+    def test_an_roi_of_another_space_is_left_out_by_name(self, place_dataset):
+        got = place_dataset({"MR": GTV, "GTV": CTV}, self.other)
+        assert [voxels.reasons for voxels in got.segments] == [("mask_in_other_frame_of_reference",), ()]
+        assert got.label_map().sum() == 42 * 2
+
+    def test_nothing_proves_its_place_where_no_contour_names_a_slice(self, place_dataset):
+        with pytest.raises(MaskError) as refused:
+            place_dataset({"MR": GTV}, self.other)
+        assert refused.value.code == "mask_in_other_frame_of_reference"
+
+    def test_contours_on_the_slices_that_they_name_prove_it(self, ct, place_dataset):
+        got = place_dataset({"GTV": GTV}, self.other, sop_uids=[ct.datasets_by_k[2].SOPInstanceUID])
+        assert got.label_map().sum() == 42
+        assert "mask_in_other_frame_of_reference" in got.warnings
+
+
+class TestWhatBelongsToAnRoi:
+    def test_two_items_of_contours_are_joined(self, place_dataset):
+        def change(dataset):
+            dataset.ROIContourSequence[1].ReferencedROINumber = 1
+            del dataset.StructureSetROISequence[1]
+
+        got = place_dataset({"GTV": GTV, "more": CTV}, change)
+        assert got.label_map().sum() == 2 * 42
+        assert "contour_items_joined" in got.warnings
+
+    def test_contours_of_no_roi_are_told(self, place_dataset):
+        def change(dataset):
+            del dataset.StructureSetROISequence[1]
+
+        assert "contours_without_roi" in place_dataset({"GTV": GTV, "lost": CTV}, change).warnings
+
+    def test_a_cut_contour_leaves_its_roi_out(self, place_dataset):
+        def change(dataset):
+            dataset.ROIContourSequence[0].ContourSequence[0].NumberOfContourPoints = 5
+
+        got = place_dataset({"GTV": GTV, "CTV": CTV}, change)
+        assert [voxels.reasons for voxels in got.segments] == [("contours_damaged",), ()]
+
+    @pytest.mark.parametrize(("number", "label"), [(0, 1), (-1, 1), (70000, 1), (65535, 65535), (300, 300)])
+    def test_a_number_that_no_label_map_holds_gets_another(self, place_dataset, number, label):
+        def change(dataset):
+            dataset.StructureSetROISequence[0].ROINumber = number
+            dataset.ROIContourSequence[0].ReferencedROINumber = number
+
+        got = place_dataset({"GTV": GTV, "CTV": CTV}, change)
+        assert [voxels.label for voxels in got.segments] == [label, 2]
+        assert ("segments_renumbered" in got.warnings) == (number != label)
+        assert np.count_nonzero(got.label_map() == label) == 42
+
+    def test_repeated_numbers_refuse_the_object(self, place_dataset):
+        def change(dataset):
+            dataset.StructureSetROISequence[1].ROINumber = 1
+
+        with pytest.raises(MaskError) as refused:
+            place_dataset({"GTV": GTV, "CTV": CTV}, change)
+        assert refused.value.code == "segment_numbers_invalid"
+
+
+def test_a_mask_without_any_voxel_is_refused(place):
+    speck = np.array([at(3.2, 3.2, 2), at(3.4, 3.2, 2), at(3.4, 3.4, 2)])
+    with pytest.raises(MaskError) as refused:
+        place({"GTV": [speck]})
+    assert refused.value.code == "mask_empty"
+
+
+@pytest.mark.parametrize("undefined", [True, False])
+def test_contours_stay_in_the_file_until_they_are_asked_for(ct, tmp_path, undefined):
+    dataset = structure_set(ct, {"GTV": [*GTV, *CTV], "CTV": CTV}, sop_uids=["1.2.3"])
+    for sequence in (
+        dataset["ROIContourSequence"],
+        *(one["ContourSequence"] for one in dataset.ROIContourSequence),
+    ):
+        sequence.is_undefined_length = undefined
+        for item in sequence.value:
+            item.is_undefined_length_sequence_item = undefined
+    dataset.save_as(tmp_path / "rt", enforce_file_format=True)
+    found = structure_sets.read(tmp_path / "rt")
+    assert "ROIContourSequence" not in found.dataset
+    assert [len(found.outlines(roi).closed) for roi in found.rois] == [2, 1]
+    np.testing.assert_allclose(found.outlines(found.rois[0]).closed[1].points_lps_mm, CTV[0], atol=1e-6)
+    assert found.rois[0].contours[0].sources[0].sop_instance_uid == "1.2.3"
