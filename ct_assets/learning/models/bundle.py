@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 
 from ct_assets import files
 from ct_assets.errors import UsageError
@@ -63,6 +64,8 @@ class Bundle(Section):
     """What input and output mean, in words."""
     versions: dict[str, str]
     """What the bundle was made with."""
+    uses: dict[str, str] = Field(default_factory=dict, exclude_if=lambda uses: not uses)
+    """Other bundles that it needs: digest by name (`learning.models.uses`)."""
     digest: str = ""
     """Digest of everything above; weights and plans enter by their own digests."""
 
