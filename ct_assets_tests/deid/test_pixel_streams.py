@@ -122,6 +122,13 @@ def as_jp2(frame: bytes) -> bytes:
     return signature + box(b"jp2h", header) + box(b"xml ", TEXT) + box(b"jp2c", frame) + box(b"uuid", TEXT)
 
 
+def behind_packets(frame: bytes) -> bytes:
+    """Return the frame with text behind the last packet of its tile-part."""
+    at = frame.index(b"\xff\x90")
+    length = struct.unpack(">L", frame[at + 6 : at + 10])[0] + len(TEXT)
+    return frame[: at + 6] + struct.pack(">L", length) + frame[at + 10 : -2] + TEXT + frame[-2:]
+
+
 def with_rle(
     frame: bytes, change: Callable[[list[int], list[bytes]], tuple[list[int], list[bytes]]]
 ) -> bytes:
@@ -149,7 +156,19 @@ JPEG_LIKE = {
     "comment before the scan": lambda frame: before_first(frame, b"\xff\xda", segment(0xFE, TEXT)),
     "comment behind the scan": lambda frame: frame[:-2] + segment(0xFE, TEXT) + frame[-2:],
 }
-BASELINE = {"text behind coded data": lambda frame: frame[:-2] + TEXT + frame[-2:]}
+
+
+def before_restart(frame: bytes) -> bytes:
+    """Return the picture with restart intervals, text behind the codes of the first one."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture()).save(buffer, "JPEG", quality=95, restart_marker_rows=1)
+    return before_first(buffer.getvalue(), b"\xff\xd0", TEXT)
+
+
+BASELINE = {
+    "text before a restart": before_restart,
+    "text behind coded data": lambda frame: frame[:-2] + TEXT + frame[-2:],
+}
 JPEG_2000 = {
     "comment": lambda frame: before_first(frame, b"\xff\x52", segment(0x64, b"\0\1" + TEXT)),
     "binary comment": lambda frame: before_first(frame, b"\xff\x52", segment(0x64, b"\0\0" + TEXT)),
@@ -167,6 +186,7 @@ JPEG_2000 = {
     "component registration": lambda frame: before_first(frame, b"\xff\x90", segment(0x63, b"Otto")),
     "behind the image": lambda frame: frame + TEXT,
     "boxes of JP2": as_jp2,
+    "text behind the packets": behind_packets,
 }
 RLE = {
     "behind the last segment": lambda frame: even(frame) + TEXT,

@@ -31,6 +31,7 @@ CODECS: dict[str, tuple[Codec, bytes]] = {
 
 DecodeAlike = Callable[[bytes, bytes], bool]
 LONGEST_TEXT = 4096
+TRIALS = 8
 _TEXT_AT_END = re.compile(rb"(?:[\t\n\r\x20-\x7e]{10,}|(?:[\x20-\x7e]\0){6,}|(?:\0[\x20-\x7e]){6,})\0*\Z")
 """Ten bytes of text at the end of coded data stand there by chance once in some 20,000 times."""
 
@@ -101,9 +102,13 @@ def _without_text(frame: Cleaned, decode_alike: DecodeAlike) -> Cleaned:
         text = _TEXT_AT_END.search(content, start, end)
         if text is None:
             continue
-        without = content[: text.start()] + bytes(end - text.start()) + content[end:]
-        if decode_alike(content, without):
-            content, blanked = without, blanked + len(text[0].rstrip(b"\0"))
+        # The last bytes of the picture may read as text too, so the text is tried from a little later on.
+        for first in range(text.start(), min(text.start() + TRIALS, end)):
+            without = content[:first] + bytes(end - first) + content[end:]
+            if decode_alike(content, without):
+                blanked += len(content[first:end].rstrip(b"\0"))
+                content = without
+                break
     if not blanked:
         return frame
     removed = Counter(frame.removed) + Counter({"text behind entropy-coded data": blanked})
