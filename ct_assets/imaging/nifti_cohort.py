@@ -32,7 +32,7 @@ from ct_assets.progress import track
 from ct_assets.settings import Settings
 from ct_assets.tables.volumes import NiftiDigests
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raised whenever the same input may give other voxels; every case is then made again."""
 TUMOUR_LABEL = 1
 LABELS = {"background": 0, "tumour": TUMOUR_LABEL}
