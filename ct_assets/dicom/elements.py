@@ -8,10 +8,13 @@ understand (big endian, deflated, no preamble, broken lengths) is told by `NotPl
 reads the file.
 """
 
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from ct_assets.dicom.layouts import Layout, Layouts, Step
 
 FIRST_READ_BYTES = 12 * 1024
 """Most CT headers end within this many bytes; longer ones are read on."""
@@ -40,6 +43,10 @@ _read_implicit = struct.Struct("<HHI").unpack_from
 _read_length = struct.Struct("<I").unpack_from
 
 
+_LAYOUTS: dict[frozenset[int], Layouts] = {}
+"""By the wanted tags; what this process has learnt so far changes the time, never the result."""
+
+
 class NotPlainError(Exception):
     """The file is no plain little-endian DICOM file; ask pydicom."""
 
@@ -57,21 +64,22 @@ class RawHeader:
     """Where the value of the pixel data begins; None where there is none."""
     pixel_bytes: int | None
     """Its stated length; None where there is none or it is encapsulated."""
+    file_size: int = 0
 
 
 class _Window:
     """The beginning of a file, read on as far as needed."""
 
-    def __init__(self, opened: BinaryIO) -> None:
-        self.opened = opened
-        self.data = opened.read(FIRST_READ_BYTES)
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.data = os.pread(descriptor, FIRST_READ_BYTES, 0)
         self.at_end = len(self.data) < FIRST_READ_BYTES
 
     def reach(self, end: int) -> bool:
         """Read on until `end` bytes are here; False where the file ends before."""
         while end > len(self.data) and not self.at_end:
             wanted = max(end - len(self.data), len(self.data))
-            more = self.opened.read(wanted)
+            more = os.pread(self.descriptor, wanted, len(self.data))
             self.at_end = len(more) < wanted
             self.data += more
         return end <= len(self.data)
@@ -83,11 +91,17 @@ def read_header(path: Path | str, wanted: frozenset[int]) -> RawHeader:
     Raises `NotPlainError` where the file is not a plain little-endian DICOM file with preamble and file meta
     information, or breaks off before its pixel data; `OSError` where it cannot be opened.
     """
-    with open(path, "rb") as opened:  # noqa: PTH123 (Path.open costs as much as the walk)
-        window = _Window(opened)
-        syntax, start = _file_meta(window)
-        explicit = syntax != IMPLICIT_LITTLE_ENDIAN
-        return _walk(window, start, syntax.decode("ascii"), explicit, wanted)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        window = _Window(descriptor)
+        layouts = _LAYOUTS.setdefault(wanted, Layouts())
+        if (found := layouts.find(window.data, size)) is not None:
+            values, (syntax, start, pixel_offset, pixel_bytes) = found
+            return RawHeader(syntax, values, start, pixel_offset, pixel_bytes, size)
+        return _walk_and_learn(window, size, layouts, wanted)
+    finally:
+        os.close(descriptor)
 
 
 def file_meta(opened: BinaryIO) -> tuple[bytes, int]:
@@ -95,10 +109,22 @@ def file_meta(opened: BinaryIO) -> tuple[bytes, int]:
 
     Raises `NotPlainError`.
     """
-    return _file_meta(_Window(opened))
+    return _file_meta(_Window(opened.fileno()), [], set())
 
 
-def _file_meta(window: _Window) -> tuple[bytes, int]:
+def _walk_and_learn(window: _Window, size: int, layouts: Layouts, wanted: frozenset[int]) -> RawHeader:
+    steps: list[Step] = []
+    whole: set[int] = set()
+    transfer_syntax, start = _file_meta(window, steps, whole)
+    explicit = transfer_syntax != IMPLICIT_LITTLE_ENDIAN
+    raw = _walk(window, start, transfer_syntax.decode("ascii"), explicit, wanted, size, steps, whole)
+    if raw.pixel_offset and raw.pixel_offset <= FIRST_READ_BYTES and layouts.is_worth_learning(size):
+        layout = Layout(window.data, steps, wanted, frozenset(whole))
+        layouts.learn(size, layout, (raw.transfer_syntax_uid, start, raw.pixel_offset, raw.pixel_bytes))
+    return raw
+
+
+def _file_meta(window: _Window, steps: list[Step], whole: set[int]) -> tuple[bytes, int]:
     data = window.data
     if data[128:132] != b"DICM":
         raise NotPlainError("no preamble")
@@ -116,13 +142,24 @@ def _file_meta(window: _Window) -> tuple[bytes, int]:
         if element == 0x0010:
             window.reach(start + length)
             syntax = window.data[start : start + length].rstrip(b"\0 ")
+            whole.add(position)
+        steps.append((position, start, start + length, element))
         position = start + length
     if not syntax or syntax in EXPLICIT_LITTLE_ENDIAN_SYNTAXES_NOT_PLAIN or not syntax.isascii():
         raise NotPlainError("no plain little-endian transfer syntax")
     return syntax, position
 
 
-def _walk(window: _Window, start: int, syntax: str, explicit: bool, wanted: frozenset[int]) -> RawHeader:
+def _walk(
+    window: _Window,
+    start: int,
+    syntax: str,
+    explicit: bool,
+    wanted: frozenset[int],
+    file_size: int,
+    steps: list[Step],
+    whole: set[int],
+) -> RawHeader:
     values: dict[int, bytes] = {}
     position = start
     previous = 0
@@ -134,9 +171,10 @@ def _walk(window: _Window, start: int, syntax: str, explicit: bool, wanted: froz
             data = window.data
             size = len(data)
             if position == size:
-                return RawHeader(syntax, values, start, None, None)
+                return RawHeader(syntax, values, start, None, None, file_size)
             if position + 8 > size:
                 raise NotPlainError("ends inside an element")
+        began = position
         if explicit:
             group, element, vr, length = _read_short(data, position)
             position += 8
@@ -157,12 +195,17 @@ def _walk(window: _Window, start: int, syntax: str, explicit: bool, wanted: froz
         previous = tag
         if group >= _PIXEL_GROUP:
             if tag == PIXEL_DATA:
-                return RawHeader(syntax, values, start, position, None if length == _UNDEFINED else length)
+                steps.append((began, position, position, 0))
+                stated = None if length == _UNDEFINED else length
+                return RawHeader(syntax, values, start, position, stated, file_size)
             if group > _PIXEL_GROUP:
-                return RawHeader(syntax, values, start, None, None)
+                return RawHeader(syntax, values, start, None, None, file_size)
         if length == _UNDEFINED:
             # A UN of undefined length holds implicit items in every syntax (PS3.5 section 6.2.2, note 4).
+            value_at = position
             position = _after_items(window, position, explicit and vr != b"UN")
+            steps.append((began, value_at, position, tag))
+            whole.add(began)
             data = window.data
             size = len(data)
             continue
@@ -174,6 +217,7 @@ def _walk(window: _Window, start: int, syntax: str, explicit: bool, wanted: froz
                 data = window.data
                 size = len(data)
             values[tag] = data[position:end]
+        steps.append((began, position, end, tag))
         position = end
 
 

@@ -12,6 +12,7 @@ import datetime as dt
 import math
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -281,30 +282,62 @@ _CACHED_SUITE = tuple((name, tag, _CACHED[name]) for name, (tag, _) in SUITE.ite
 _TEXT_COLUMNS = frozenset(name for name, (_, reader) in SUITE.items() if reader in _TEXT_READERS)
 
 
-def interpret(values: dict[int, bytes]) -> tuple[dict[str, Any], list[str]]:
-    """Return the suite's columns from raw values by tag, and the oddities as `column:oddity`.
+_NAME_OF = {tag: (name, reader) for name, tag, reader in _CACHED_SUITE}
+_EMPTY_ROW: dict[str, Any] = dict.fromkeys(SUITE)
+_DECIDING_SIGN = SUITE["pixel_representation"][0]
+_SIGNED = b"\1\0"
+_DECIDE_OTHERS = frozenset((SPECIFIC_CHARACTER_SET, _DECIDING_SIGN))
+"""Elements by which others are read; where one differs, everything is read again."""
 
-    Most values repeat from slice to slice, so each distinct raw value is read once. Null stands for absent,
-    empty and unreadable; an oddity tells the last from the others.
+
+@dataclass(slots=True)
+class _Before:
+    """The header read last: the next one of its series differs in a few values."""
+
+    values: dict[int, bytes]
+    row: dict[str, Any]
+    oddities: dict[str, str]
+
+
+_before = _Before({}, _EMPTY_ROW, {})
+
+
+def interpret(values: dict[int, bytes]) -> tuple[dict[str, Any], list[str]]:
+    """Return the suite's columns from raw values by tag, and the oddities as `column:oddity`, sorted as the suite.
+
+    Null stands for absent, empty and unreadable; an oddity tells the last from the others. Only what differs from the
+    header before is read; the result depends on `values` alone.
     """
-    row: dict[str, Any] = {}
-    oddities: list[str] = []
+    before = _before
+    changed = dict(values.items() - before.values.items())
+    gone = before.values.keys() - values.keys()
+    if not _DECIDE_OTHERS.isdisjoint(changed) or not _DECIDE_OTHERS.isdisjoint(gone):
+        row, oddities, changed, gone = _EMPTY_ROW.copy(), {}, values, set()
+    else:
+        row, oddities = before.row.copy(), before.oddities
+    odd = dict(oddities)
+    for tag in gone:
+        if (found := _NAME_OF.get(tag)) is not None:
+            row[found[0]] = None
+            odd.pop(found[0], None)
     character_set = values.get(SPECIFIC_CHARACTER_SET)
-    for name, tag, reader in _CACHED_SUITE:
-        raw = values.get(tag)
-        if raw is None:
-            row[name] = None
+    is_signed = values.get(_DECIDING_SIGN) == _SIGNED
+    for tag, raw in changed.items():
+        if (found := _NAME_OF.get(tag)) is None:
             continue
+        name, reader = found
         if name in _TEXT_COLUMNS and character_set and not raw.isascii():
             raw = _as_utf8(raw, character_set)
-        row[name], oddity = reader(raw)
+        value, oddity = reader(raw)
+        if is_signed and name in SIGNED_WHERE_PIXELS_ARE and value is not None and value >= 2**15:
+            value -= 2**16
+        row[name] = value
         if oddity:
-            oddities.append(f"{name}:{oddity}")
-    if row["pixel_representation"] == 1:
-        for name in SIGNED_WHERE_PIXELS_ARE:
-            if row[name] is not None and row[name] >= 2**15:
-                row[name] -= 2**16
-    return row, oddities
+            odd[name] = oddity
+        else:
+            odd.pop(name, None)
+    before.values, before.row, before.oddities = values, row, odd
+    return row.copy(), [f"{name}:{odd[name]}" for name in SUITE if name in odd] if odd else []
 
 
 def _float(raw: bytes) -> tuple[float | None, str | None]:

@@ -131,18 +131,20 @@ def _written_differently(index: pl.DataFrame, digests: dict[str, tuple[str | Non
     return unequal["path"].to_list()
 
 
-def read_file(path: Path, *, mask_contents: bool = True) -> dict[str, Any]:
+def read_file(path: Path | str, *, mask_contents: bool = True) -> dict[str, Any]:
     """Return one file's row of the index, all columns but `path`; `mask_contents` as in `scan`."""
-    row = dict(_EMPTY)
-    row |= {"is_dicom": False, "problems": [], "oddities": [], "file_size_bytes": 0}
+    row = _EMPTY.copy()
+    row["is_dicom"], row["problems"], row["oddities"], row["file_size_bytes"] = False, [], [], 0
     try:
-        row["file_size_bytes"] = path.stat().st_size
+        row["file_size_bytes"] = os.stat(path).st_size  # noqa: PTH116 (a path of text, thousands of times)
         if row["file_size_bytes"] == 0:
             row["problems"] = ["no_dicom_file"]
             return row
         try:
-            is_large = row["file_size_bytes"] > LARGE_BYTES
-            raw = (item_walk if is_large else elements).read_header(path, header.WANTED)
+            if row["file_size_bytes"] > LARGE_BYTES:
+                raw = item_walk.read_header(Path(path), header.WANTED)
+            else:
+                raw = elements.read_header(path, header.WANTED)
         except elements.NotPlainError:
             raw = _read_with_pydicom(path)
     except Exception:
@@ -151,7 +153,7 @@ def read_file(path: Path, *, mask_contents: bool = True) -> dict[str, Any]:
         return row
     row["is_dicom"] = True
     values, row["oddities"] = header.interpret(raw.values)
-    row |= values
+    row.update(values)
     row["transfer_syntax_uid"] = raw.transfer_syntax_uid or None
     row["has_pixel_data"] = raw.pixel_offset is not None
     row["pixel_data_bytes"] = raw.pixel_bytes
@@ -193,16 +195,33 @@ def _files(folder: Path, root: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def _read_task(task: _Task) -> pl.DataFrame:
-    columns: dict[str, list[Any]] = {name: [] for name in _DTYPES}
+    rows = []
     for path in task.paths:
-        row = read_file(Path(task.root, path), mask_contents=task.mask_contents)
+        row = read_file(f"{task.root}/{path}", mask_contents=task.mask_contents)
         row["path"] = path
-        for name, values in columns.items():
-            values.append(row[name])
-    return pl.DataFrame(columns, schema=_DTYPES)
+        rows.append(row)
+    return pl.DataFrame(
+        [_column(name, dtype, [row[name] for row in rows]) for name, dtype in _DTYPES.items()]
+    )
 
 
-def _read_with_pydicom(path: Path) -> elements.RawHeader:
+def _column(name: str, dtype: pl.DataType, values: list[Any]) -> pl.Series:
+    """Return a column; polars is slow with lists in rows, of which most files have none or a few distinct ones."""
+    first = values[0]
+    if first is None and values.count(None) == len(values):
+        return pl.Series(name, [None], dtype).new_from_index(0, len(values))
+    if not isinstance(dtype, pl.List):
+        return pl.Series(name, values, dtype)
+    if first and isinstance(first[0], float) and all(value and len(value) == len(first) for value in values):
+        flat = pl.Series(name, [number for value in values for number in value], pl.Float64())
+        return flat.reshape((len(values), len(first))).cast(dtype)
+    places: dict[tuple[Any, ...] | None, int] = {}
+    at = [places.setdefault(None if value is None else tuple(value), len(places)) for value in values]
+    distinct = [None if value is None else list(value) for value in places]
+    return pl.Series(name, distinct, dtype).gather(at)
+
+
+def _read_with_pydicom(path: Path | str) -> elements.RawHeader:
     """Read what the fast walker does not: other byte orders, deflated, order broken, no preamble."""
     import pydicom
     from pydicom.filebase import DicomBytesIO
@@ -226,9 +245,9 @@ def _read_with_pydicom(path: Path) -> elements.RawHeader:
     return elements.RawHeader(syntax, values, 0, offset, None)
 
 
-def _looks_like_dicom(path: Path) -> bool:
+def _looks_like_dicom(path: Path | str) -> bool:
     try:
-        with path.open("rb") as opened:
+        with Path(path).open("rb") as opened:
             return opened.read(132)[128:] == b"DICM"
     except OSError:
         return False
@@ -243,7 +262,7 @@ def _pixel_length_is_wrong(row: dict[str, Any]) -> bool:
     return row["pixel_data_bytes"] not in (expected, expected + expected % 2)
 
 
-def _add_sequences(path: Path, row: dict[str, Any], mask_contents: bool) -> None:
+def _add_sequences(path: Path | str, row: dict[str, Any], mask_contents: bool) -> None:
     import pydicom
 
     from ct_assets.dicom import mask_pixels, nested, rtstruct
@@ -252,7 +271,7 @@ def _add_sequences(path: Path, row: dict[str, Any], mask_contents: bool) -> None
     is_seg = row["sop_class_uid"] in SEGMENTATIONS
     try:
         if row["sop_class_uid"] == RT_STRUCTURE_SET:
-            row |= nested.structures(rtstruct.read(path), with_contours=mask_contents)
+            row |= nested.structures(rtstruct.read(Path(path)), with_contours=mask_contents)
             return
         # What is read later from the file would be parsed element by element: frames count in thousands.
         dataset = pydicom.dcmread(path, stop_before_pixels=not mask_contents or not is_seg)

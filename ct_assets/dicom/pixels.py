@@ -7,8 +7,9 @@ Native little-endian pixels are read straight from the end of the file when the 
 proves the place; everything else goes through pydicom with its plug-ins (GDCM, pyjpegls, openjpeg, RLE).
 """
 
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,9 @@ NATIVE = frozenset(
         str(DeflatedExplicitVRLittleEndian),
     )
 )
+PIXEL_HEADER = 12
+"""Bytes of tag, VR and length of Pixel Data in explicit VR; with implicit VR the last 8 of them."""
+SMALLEST_HEADER = 128
 PIXEL_DATA_TAG = b"\xe0\x7f\x10\x00"
 END_OF_IMAGE = b"\xff\xd9"
 """Last marker of JPEG and JPEG-LS images (ISO 10918-1, 14495-1) and JPEG 2000 codestreams (15444-1)."""
@@ -142,6 +146,38 @@ class FrameReader:
                 contents = _check_encapsulated(self._dataset, form)
                 self._precisions = [codestream.precision(content) for content in contents]
         return self._dataset
+
+
+def read_native(paths: Sequence[str], form: PixelFormat) -> Stored | None:
+    """Return the stored values of single-frame images of one form, (images, rows, columns), bits as they lie.
+
+    None where the pixels of any are compressed or not proven to lie at the end of its file: `FrameReader` then
+    reads them one by one. Raises `OSError`.
+    """
+    implicit = form.transfer_syntax_uid == ImplicitVRLittleEndian
+    if form.frames != 1 or (not implicit and form.transfer_syntax_uid != ExplicitVRLittleEndian):
+        return None
+    stored = np.empty((len(paths), form.rows, form.columns), form.dtype)
+    size = stored[0].nbytes
+    padded = size + size % 2
+    lengths = {length.to_bytes(4, "little") for length in (size, padded)}
+    heads = (
+        {bytes(4) + PIXEL_DATA_TAG} if implicit else {PIXEL_DATA_TAG + vr for vr in (b"OW\0\0", b"OB\0\0")}
+    )
+    head = bytearray(PIXEL_HEADER)
+    for path, values in zip(paths, stored, strict=True):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            at = os.fstat(descriptor).st_size - padded - PIXEL_HEADER
+            if at < SMALLEST_HEADER or os.preadv(descriptor, [head, values.data], at) != PIXEL_HEADER + size:
+                return None
+        finally:
+            os.close(descriptor)
+        if implicit:
+            head[:4] = bytes(4)  # the end of the element before
+        if bytes(head[:8]) not in heads or bytes(head[8:]) not in lengths:
+            return None
+    return stored
 
 
 def clear_unused_bits(stored: Stored, form: PixelFormat) -> tuple[Stored, bool]:

@@ -123,13 +123,20 @@ def group(index: pl.DataFrame, settings: AuditSettings) -> list[Series]:
     owners = members.select("group_uid", *OWNER).unique()
     shared = dict(owners.group_by("group_uid").agg(pl.col("patient_id").n_unique()).iter_rows())
     several_studies = dict(owners.group_by("group_uid").len().iter_rows())
+    # Columns without a value, such as those of frames, are not carried through rows one by one.
+    told = (*OWNER, "group_uid")
+    nulls = {one.name: None for one in members if one.name not in told and one.null_count() == len(one)}
+    members = members.drop(list(nulls))
     found: list[Series] = []
     start = 0
     # One series' rows are Python objects at a time: memory follows a series, not the cohort.
     for length in (
         members.select(pl.struct("group_uid", *OWNER).rle_id()).to_series().rle().struct.field("len")
     ):
-        rows = members.slice(start, length).to_dicts()
+        rows = [
+            nulls | dict(zip(members.columns, row, strict=True))
+            for row in members[start : start + length].rows()
+        ]
         start += length
         uid = rows[0]["group_uid"]
         fatal: tuple[str, ...] = ()
@@ -257,7 +264,7 @@ def kind_of(row: Row) -> Kind:
 def _missing_uids(rows: list[Row]) -> list[str]:
     names = ("study_instance_uid", "series_instance_uid", "sop_instance_uid", "sop_class_uid")
     missing = [f"missing_{name}" for name in names if any(not row[name] for row in rows)]
-    if any(not is_uid(row[name] or "0") for name in FILE_NAMES for row in rows):
+    if any(not is_uid(uid or "0") for name in FILE_NAMES for uid in {row[name] for row in rows}):
         missing.append("invalid_uid")
     return missing + (["missing_patient_id"] if any(not row["patient_id"] for row in rows) else [])
 
@@ -421,7 +428,7 @@ def _warnings(
     ]
     if "delivered_twice" in reasons:
         found.append("delivered_twice")
-    if any(not is_uid(row[name] or "0") for name in COMPARED_UIDS for row in rows):
+    if any(not is_uid(uid or "0") for name in COMPARED_UIDS for uid in {row[name] for row in rows}):
         found.append("invalid_reference_uid")
     if all(not one.attributes["frame_of_reference_uid"] for one in slices):
         found.append("no_frame_of_reference")

@@ -3,6 +3,7 @@
 Belongs here: the way from index rows to `splitting.Slice`. Does not: what follows from slices.
 """
 
+from functools import lru_cache
 from typing import Any
 
 from ct_assets.dicom.splitting import Slice
@@ -161,8 +162,8 @@ def _slice(
         "image_type": types,
         "convolution_kernel": row["convolution_kernel"],
         "matrix": matrix,
-        "orientation": _rounded(orientation, _ORIENTATION_DECIMALS),
-        "pixel_spacing": _rounded(pixel_spacing, _SPACING_DECIMALS),
+        "orientation": _rounded(tuple(orientation or ()), _ORIENTATION_DECIMALS),
+        "pixel_spacing": _rounded(tuple(pixel_spacing or ()), _SPACING_DECIMALS),
         "acquisition_number": row["acquisition_number"],
         "temporal_position": row["temporal_position_identifier"] or row["temporal_position_index"],
         "cardiac_phase": row["nominal_percentage_of_cardiac_phase"],
@@ -197,5 +198,6 @@ def _slice(
     )
 
 
-def _rounded(values: list[float] | None, decimals: int) -> tuple[float, ...] | None:
+@lru_cache(maxsize=1024)
+def _rounded(values: tuple[float, ...], decimals: int) -> tuple[float, ...] | None:
     return tuple(round(value, decimals) + 0.0 for value in values) if values else None

@@ -125,8 +125,11 @@ def _split(
         return [whole]
     is_even = _is_volume(whole)
     for at, attribute in enumerate(attributes):
-        counts = Counter(one.attributes.get(attribute) for one in slices)
-        if len(counts) < 2 or min(counts.values()) < settings.min_slices_of_a_part:
+        values = [one.attributes.get(attribute) for one in slices]
+        if values.count(values[0]) == len(values):
+            continue
+        counts = Counter(values)
+        if min(counts.values()) < settings.min_slices_of_a_part:
             continue
         if is_even and attribute in NEVER_INTERLEAVING:
             continue

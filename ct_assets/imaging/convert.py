@@ -4,8 +4,9 @@ Belongs here: loading, ordering, rescaling, proving positions, applying allowed 
 Does not: grouping and judging (`dicom.series`), masks (`imaging.masks`), files (`imaging.convert_tree`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ import numpy as np
 import polars as pl
 
 from ct_assets.dicom import units
-from ct_assets.dicom.pixels import FrameReader, PixelError, PixelFormat
+from ct_assets.dicom.pixels import (
+    FrameReader,
+    PixelError,
+    PixelFormat,
+    Stored,
+    clear_unused_bits,
+    read_native,
+)
 from ct_assets.dicom.series import Instance, Series
 from ct_assets.imaging import correct, hu
 from ct_assets.imaging.hu import Rescale
@@ -24,6 +32,9 @@ from ct_assets.settings.conversion import ConversionSettings
 
 PROVEN_MM = 0.01
 """Corners of exact headers lie this near to the grid; farther ones (rounded positions) are reported."""
+
+BLOCK_BYTES = 1 << 22
+"""So many bytes of slices are read and rescaled at a time: they stay in the processor's cache."""
 
 UNEXPECTED = "unexpected_failure"
 """The code of what failed on one object in a way that has no name."""
@@ -141,12 +152,21 @@ class _Slice:
     padding: tuple[int, int] | None
     """First and last stored value that means padding."""
 
+    def is_read_as(self, other: "_Slice") -> bool:
+        """Tell whether the stored values of both become HU in the same way."""
+        return (
+            self.form is other.form
+            and self.rescale == other.rescale
+            and self.padding == other.padding
+            and (self.frame is None) == (other.frame is None)
+        )
+
 
 def _rows(series: Series, root: Path, index: pl.DataFrame | None) -> dict[str, Row]:
     paths = sorted({instance.path for instance in series.instances})
     if index is not None:
-        found = index.filter(pl.col("path").is_in(paths)).select("path", *PIXEL_COLUMNS)
-        return {row["path"]: row for row in found.iter_rows(named=True)}
+        found = index if len(index) == len(paths) else index.filter(pl.col("path").is_in(paths))
+        return {row["path"]: row for row in found[["path", *PIXEL_COLUMNS]].iter_rows(named=True)}
     from ct_assets.dicom.index import read_file
 
     return {path: read_file(root / path) for path in paths}
@@ -160,18 +180,17 @@ def _slice(instance: Instance, row: Row) -> _Slice:
         unit = _of_frame(row["frame_rescale_types"], instance.frame, unit)
     try:
         stored = int(row["bits_stored"] or row["bits_allocated"])
-        form = PixelFormat(
-            transfer_syntax_uid=row["transfer_syntax_uid"] or "",
-            rows=int(row["rows"]),
-            columns=int(row["columns"]),
-            bits_allocated=int(row["bits_allocated"]),
-            bits_stored=stored,
-            high_bit=stored - 1 if row["high_bit"] is None else int(row["high_bit"]),
-            is_signed=row["pixel_representation"] == 1,
-            samples=int(row["samples_per_pixel"] or 1),
-            frames=int(row["number_of_frames"] or 1),
+        form = _form(
+            row["transfer_syntax_uid"] or "",
+            int(row["rows"]),
+            int(row["columns"]),
+            int(row["bits_allocated"]),
+            stored,
+            stored - 1 if row["high_bit"] is None else int(row["high_bit"]),
+            row["pixel_representation"] == 1,
+            int(row["samples_per_pixel"] or 1),
+            int(row["number_of_frames"] or 1),
         )
-        form.check_gray()
     except (TypeError, ValueError):
         raise ConversionRefused(("pixel_format_invalid",)) from None
     except PixelError as error:
@@ -189,6 +208,14 @@ def _slice(instance: Instance, row: Row) -> _Slice:
         rescale_type=unit,
         padding=padding,
     )
+
+
+@lru_cache(maxsize=256)
+def _form(*values: Any) -> PixelFormat:
+    """Return one object for equal forms, checked. Raises `PixelError`."""
+    form = PixelFormat(*values)
+    form.check_gray()
+    return form
 
 
 def _of_frame(values: list[Any] | None, frame: int, otherwise: Any) -> Any:
@@ -267,26 +294,48 @@ def _fill(
     array: Array, slices: list[_Slice], root: Path, settings: ConversionSettings, warnings: set[str]
 ) -> int | None:
     """Fill `array` in place; return the number of padding voxels, or None when int16 does not hold them."""
-    reader = FrameReader()
     padding = 0
-    for k, one in enumerate(slices):
-        if (one.form.rows, one.form.columns) != array.shape[1:]:
-            raise ConversionRefused(("mixed_matrix",))
-        try:
-            stored, had_unused_bits = reader.read(root / one.path, one.form, one.frame)
-        except PixelError as error:
-            raise ConversionRefused((error.code,)) from None
-        except OSError:
-            raise ConversionRefused(("pixel_data_unreadable",)) from None
+    for part, one, stored, had_unused_bits in _stored(slices, array.shape[1:], root):
         if had_unused_bits:
             warnings.add("unused_bits_ignored")
         assert one.rescale is not None
         if array.dtype == np.int16 and not hu.fits_int16(stored, one.rescale):
             return None
-        hu.rescale_into(array[k], stored, one.rescale)
+        hu.rescale_into(array[part], stored, one.rescale)
         if one.padding is not None:
             is_padding = (stored >= one.padding[0]) & (stored <= one.padding[1])
             padding += int(np.count_nonzero(is_padding))
             if settings.padding == "air":
-                array[k][is_padding] = settings.air_hu
+                array[part][is_padding] = settings.air_hu
     return padding
+
+
+def _stored(
+    slices: list[_Slice], matrix: tuple[int, ...], root: Path
+) -> Iterator[tuple[slice, _Slice, Stored, bool]]:
+    """Yield stored values in blocks of slices that are read alike: which slices, one of them, (slices, rows, columns)."""
+    reader = FrameReader()
+    most = max(1, BLOCK_BYTES // (2 * int(np.prod(matrix))))
+    start = 0
+    try:
+        while start < len(slices):
+            one = slices[start]
+            if (one.form.rows, one.form.columns) != matrix:
+                raise ConversionRefused(("mixed_matrix",))
+            end = start + 1
+            while end < min(len(slices), start + most) and slices[end].is_read_as(one):
+                end += 1
+            block = None
+            if one.frame is None:
+                block = read_native([f"{root}/{each.path}" for each in slices[start:end]], one.form)
+            if block is not None:
+                yield slice(start, end), one, *clear_unused_bits(block, one.form)
+            else:
+                for at in range(start, end):
+                    stored, had_unused_bits = reader.read(root / slices[at].path, one.form, slices[at].frame)
+                    yield slice(at, at + 1), one, stored[np.newaxis], had_unused_bits
+            start = end
+    except PixelError as error:
+        raise ConversionRefused((error.code,)) from None
+    except OSError:
+        raise ConversionRefused(("pixel_data_unreadable",)) from None

@@ -140,9 +140,9 @@ def _header(index: pl.DataFrame) -> tuple[dict[str, Any], list[str]]:
     """Return the values that all slices share, and the names of those that vary."""
     header, varies = {}, []
     for name in HEADER_COLUMNS:
-        distinct = index[name].unique(maintain_order=True)
-        if len(distinct) == 1:
-            header[name] = distinct.to_list()[0]
+        values = index[name].to_list()
+        if all(value == values[0] for value in values):
+            header[name] = values[0]
         else:
             varies.append(name)
     return header, varies

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import polars as pl
 import pydicom
@@ -78,7 +79,9 @@ class TestWhatDidNotChange:
         seen = []
         read_file = index.read_file
         monkeypatch.setattr(
-            index, "read_file", lambda path, **options: seen.append(path.name) or read_file(path, **options)
+            index,
+            "read_file",
+            lambda path, **options: seen.append(Path(path).name) or read_file(path, **options),
         )
         return seen
 
