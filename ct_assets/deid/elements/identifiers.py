@@ -1,230 +1,210 @@
-"""The known identifiers of a batch: what identifies its people, in every spelling that text may use.
+"""The known identifiers of a batch, by the patient they belong to, and finding them in a text.
 
-Belongs here: what counts as an identifier, its spellings, and finding them in a text. Two kinds are kept
-apart. *Strong* ones identify wherever they stand and are searched in every file of the batch: names of four
-letters and more that are no ordinary word, numbers of five digits and more, addresses, institutions. *Weak*
-ones (short names, names that are ordinary words: Hand, Stone, Philips) are searched only in descriptions and
-free text of the same patient. Does not: reading them from files (`gather`).
+Belongs here: whose identifiers are searched where. Does not: the forms of a value (`derive`), reading values from
+files (`batch.gather`).
+
+The rule: a patient's identifiers are searched in that patient's objects (everything that shares a patient number or a
+study). In the objects of all patients of the batch only what cannot be an ordinary word is searched: whole names,
+numbers of six digits and more, codes of letters and digits, addresses of the net; they stand in others' objects where
+exports were mixed up. Neither changes coded strings (CS) or codes of standard terminologies, but for a patient's own
+identifiers that are no word of medicine.
 """
 
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from enum import Enum
+from functools import lru_cache
 
 import ahocorasick
-from pydicom._dicom_dict import DicomDictionary
 
-from ct_assets.deid.elements.text import (
-    Span,
-    fold,
-    folded_with_places,
-    harmless_words,
-    is_harmless_word,
-    spellings,
-)
-from ct_assets.reasons.deid import REASONS
+from ct_assets.deid.elements import dates
+from ct_assets.deid.elements.derive import Sure, forms, is_ambiguous, spellings
+from ct_assets.deid.elements.spelling import Spelt, fold, is_ideographic, spelt
 
-MIN_NAME_LETTERS = 4
-MIN_DIGITS = 5
-MIN_SUBSTRING_CHARACTERS = 6
-"""From this length on an identifier is found inside longer words too, `LarkspindleH`."""
+Span = tuple[int, int]
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_HONORIFICS = tuple("女士 先生 小姐 太太 氏 さん さま 様 君 くん ちゃん 님 씨 教授 医生 大夫 老师 同志 夫人 患者".split())
+"""What makes a family name of one ideograph a name."""
+
+
+class Where(Enum):
+    """What kind of text is searched."""
+
+    FREE = "free"
+    """Descriptions, labels, remarks: everything of the patient's own is searched."""
+    KEPT = "kept"
+    """Technical values: what identifies for sure."""
+    CODED = "coded"
+    """Coded strings and standard codes: the patient's own that is no word of medicine."""
+
+
+Kind = str
 
 
 @dataclass
 class Identifiers:
-    """Strong identifiers of the batch and weak ones by patient (pseudonym), folded."""
+    """Forms by patient (pseudonym); what belongs to nobody in the batch is under ""."""
 
-    strong: set[str] = field(default_factory=set)
-    accented: set[str] = field(default_factory=set)
-    """Words with letters outside ASCII as they are written, in lower case: a search in bytes needs them."""
-    births: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """Birth dates (`YYYYMMDD`) by patient (pseudonym)."""
-    weak: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    forms: dict[str, dict[str, Sure]] = field(default_factory=lambda: defaultdict(dict))
+    written: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Words with letters outside ASCII as they are written, in small letters: a search in bytes needs them."""
+    births: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Birth dates (`YYYYMMDD`)."""
+    days: dict[str, set[dates.Day]] = field(default_factory=lambda: defaultdict(set))
+    """True dates of any kind."""
 
-    def add(self, kind: str, value: str, owner: str) -> None:
-        """Take in one value. `kind`: `name`, `id` or `birth_date`; `owner`: the patient's pseudonym."""
-        forms = _FORMS[kind](value)
-        for form in forms:
-            if is_strong(form):
-                self.strong.add(form)
-            elif len(form) >= 2 and not form.isdigit():
-                self.weak[owner].add(form)
-        if kind == "birth_date" and forms:
-            self.births[owner].add(re.sub(r"\D", "", value))
+    def add(self, kind: Kind, value: str, owner: str) -> None:
+        """Take in one value of a patient; `kind` as `derive.forms` has it."""
+        if kind in ("birth_date", "date"):
+            day = _birth_day(value) if kind == "birth_date" else dates.day_of(value)
+            if day is not None:
+                self.days[owner].add(day)
+                if kind == "birth_date":
+                    self.births[owner].add("{:04d}{:02d}{:02d}".format(*day))
+            return
+        known = self.forms[owner]
+        for form, sure in _forms(kind, value):
+            known[form] = known.get(form, Sure.OWN) | sure
         if not value.isascii():
-            self.accented.update(
+            self.written[owner].update(
                 word
                 for word in re.findall(r"[^\W_]+", unicodedata.normalize("NFC", value).lower())
-                if not word.isascii() and is_strong(fold(word))
+                if not word.isascii() and known.get(fold(word).replace(" ", ""), Sure.OWN) & Sure.STRONG
             )
 
+    def join(self, owners: Iterable[str]) -> None:
+        """Make several pseudonyms share what is known of each: they are one person, or share a study."""
+        named = sorted(owners)
+        for store in (self.forms, self.written, self.births, self.days):
+            together = store[named[0]]
+            for owner in named[1:]:
+                if isinstance(together, dict):
+                    for form, sure in store[owner].items():  # type: ignore[attr-defined]
+                        together[form] = together.get(form, Sure.OWN) | sure
+                else:
+                    together |= store[owner]  # type: ignore[arg-type]
+                store[owner] = together  # type: ignore[assignment]
+
+    def searched(self) -> dict[str, frozenset[str] | None]:
+        """Return what the leak scan searches: each form with the patients in whose objects (None: in all)."""
+        owners: dict[str, set[str] | None] = {}
+        for owner, known in self.forms.items():
+            for form, sure in known.items():
+                if sure & Sure.WIDE:
+                    owners[form] = None
+                elif sure & Sure.STRONG and owner and (of := owners.setdefault(form, set())) is not None:
+                    of.add(owner)
+        for owner, words in self.written.items():
+            for word in words:
+                if owner and (of := owners.setdefault(word, set())) is not None:
+                    of.add(owner)
+        return {form: None if of is None else frozenset(of) for form, of in sorted(owners.items())}
+
     @property
-    def searched_everywhere(self) -> frozenset[str]:
-        """What the leak scan searches: strong identifiers, folded and as written."""
-        return frozenset(self.strong | self.accented)
-
-    def merge(self, other: "Identifiers") -> None:
-        """Take in what another part of the batch gathered."""
-        self.strong |= other.strong
-        self.accented |= other.accented
-        for owner, dates in other.births.items():
-            self.births[owner] |= dates
-        for owner, forms in other.weak.items():
-            self.weak[owner] |= forms
+    def strong(self) -> set[str]:
+        """Forms that identify wherever they stand in the patient's objects."""
+        return {form for known in self.forms.values() for form, sure in known.items() if sure & Sure.STRONG}
 
 
-_STANDARD_UID = "1 2 840 10008 "
-"""The Standard's root as `fold` writes it."""
+@lru_cache(maxsize=16384)
+def _forms(kind: Kind, value: str) -> frozenset[tuple[str, Sure]]:
+    return frozenset(forms(kind, value))
 
 
-@cache
-def _nobodys_words() -> frozenset[str]:
-    """Words that name nobody: harmless ones, those of DICOM's attributes, and those of our own pages.
-
-    A damaged file can bring any of them where a name is expected; searched everywhere they would hold back
-    every object and every page.
-    """
-    told = " ".join(text for row in REASONS for text in row)
-    attributes = " ".join(f"{entry[2]} {entry[4]}" for entry in DicomDictionary.values())
-    return harmless_words() | frozenset(fold(f"{told} {attributes} before after digest").split())
-
-
-def is_strong(form: str) -> bool:
-    """Whether a folded identifier identifies wherever it stands."""
-    words = form.split()
-    if form.startswith(_STANDARD_UID) or all(word in _nobodys_words() for word in words):
-        return False
-    digits = sum(character.isdigit() for character in form)
-    letters = sum(character.isalpha() for character in form)
-    if len(words) == 1:
-        if not letters:
-            return digits >= MIN_DIGITS
-        if digits:
-            return len(form) >= MIN_DIGITS
-        return letters >= (2 if not form.isascii() and _is_ideographic(form) else MIN_NAME_LETTERS)
-    if not letters:
-        return digits >= MIN_DIGITS
-    return digits + letters >= MIN_DIGITS and not all(is_harmless_word(word) for word in words)
-
-
-def name_forms(value: str) -> set[str]:
-    """Return the parts of a person's name and its whole, each in its spellings.
-
-    All component groups count (alphabetic, ideographic, phonetic; PS3.5 6.2.1).
-    """
-    forms: set[str] = set()
-    for group in re.split(r"[=\\]", value):
-        for spelling in spellings(group):
-            words = spelling.split()
-            forms.update(words)
-            if len(words) > 1:
-                forms.add(" ".join(words))
-                forms.add(" ".join((*words[1:], words[0])))
-                forms.add(f"{words[1]} {words[0]}")
-                forms.add(f"{words[0]} {words[1]}")
-            if not spelling.isascii():
-                forms.add("".join(words))
-    return forms
-
-
-def id_forms(value: str) -> set[str]:
-    """Return a number, code, address or telephone number as one phrase, split and joined."""
-    forms: set[str] = set()
-    for part in value.split("\\"):
-        for spelling in spellings(part):
-            forms.add(spelling)
-            words = spelling.split()
-            if any(character.isdigit() for character in spelling):
-                if len(words) > 1 and len(spelling) <= 24:
-                    forms.add("".join(words))
-                if len(words) == 1:
-                    forms.add(" ".join(re.findall(r"[^\W\d]+|\d+", spelling)))
-    if "," in value and any(character.isdigit() for character in value):
-        forms.update(form for part in value.split(",") for form in spellings(part) if len(form) >= 8)
-    return forms
-
-
-def birth_date_forms(value: str) -> set[str]:
-    """Return the spellings of a birth date that notes use."""
-    digits = re.sub(r"\D", "", value)
-    if len(digits) != 8 or digits.startswith(("0000", "190001")):
-        return set()
-    year, month, day = digits[:4], digits[4:6], digits[6:]
-    forms = {f"{year}{month}{day}", f"{year} {month} {day}", f"{day} {month} {year}", f"{month} {day} {year}"}
-    forms |= {f"{day}{month}{year}", f"{int(day)} {int(month)} {year}", f"{int(month)} {int(day)} {year}"}
-    if 1 <= int(month) <= 12:
-        name = _MONTHS[int(month) - 1]
-        forms |= {f"{day} {name} {year}", f"{int(day)} {name} {year}", f"{name} {int(day)} {year}"}
-    return forms
-
-
-_FORMS = {"name": name_forms, "id": id_forms, "birth_date": birth_date_forms}
+def _birth_day(value: str) -> dates.Day | None:
+    """Return the day of a birth date as DICOM or a clinic's table writes it."""
+    digits = re.findall(r"\d+", value)
+    if len(digits) == 3 and len(digits[2]) == 4:
+        digits.reverse()
+    return dates.day_of("".join(part.zfill(2) for part in digits))
 
 
 class Finder:
     """Finds known identifiers in text."""
 
     def __init__(self, identifiers: Identifiers) -> None:
-        self._strong = _automaton(identifiers.strong)
-        self._weak = identifiers.weak
-        self._weak_automata: dict[str, ahocorasick.Automaton | None] = {}
+        self._forms = identifiers.forms
+        self._days = {owner: tuple(sorted(days)) for owner, days in identifiers.days.items()}
+        self._wide = _automaton(
+            {
+                form: sure
+                for known in identifiers.forms.values()
+                for form, sure in known.items()
+                if sure & Sure.WIDE
+            }
+        )
+        self._of = lru_cache(maxsize=64)(self._own)
 
-    def spans(self, text: str, owner: str, *, is_free_text: bool) -> list[Span]:
-        """Return where identifiers stand in `text`; in free text the owner's weak ones too."""
-        if len(text) < 2:
-            return []
-        pairs = folded_with_places(unicodedata.normalize("NFC", text) if not text.isascii() else text)
-        haystack = "".join(character for character, _ in pairs)
-        found = list(_matches(self._strong, haystack, whole_words=False))
-        if is_free_text:
-            found += _matches(self._weak_of(owner), haystack, whole_words=True)
-        return [(pairs[start][1], pairs[end - 1][1] + 1) for start, end in found]
+    def days(self, owner: str) -> tuple[dates.Day, ...]:
+        """Return the true dates of a patient."""
+        return self._days.get(owner, ())
 
-    def _weak_of(self, owner: str) -> ahocorasick.Automaton | None:
-        if owner not in self._weak_automata:
-            self._weak_automata[owner] = _automaton(self._weak.get(owner, set()))
-        return self._weak_automata[owner]
+    def spans(self, text: str, owner: str, where: Where = Where.FREE) -> list[Span]:
+        """Return where identifiers stand in a text of the patient's object."""
+        own = self._of(owner)
+        if len(text) < 2 or (own is None and self._wide is None):
+            return [] if len(text) < 1 or own is None else _matches(own, spelt(text), text, where)
+        read = spelt(text)
+        found = _matches(own, read, text, where) if own is not None else []
+        if self._wide is not None and where is not Where.CODED:
+            found += _matches(self._wide, read, text, where)
+        return found
+
+    def _own(self, owner: str) -> ahocorasick.Automaton | None:
+        return _automaton(self._forms.get(owner, {}))
 
 
-def _automaton(forms: Iterable[str]) -> ahocorasick.Automaton | None:
+def _automaton(known: Mapping[str, Sure]) -> ahocorasick.Automaton | None:
+    joined: dict[str, Sure] = {}
+    for form, sure in known.items():
+        bare = form.replace(" ", "")
+        joined[bare] = joined.get(bare, Sure.OWN) | sure
     automaton = ahocorasick.Automaton()
-    for form in forms:
-        automaton.add_word(form, len(form))
+    for bare, sure in joined.items():
+        automaton.add_word(bare, (len(bare), int(sure)))
     if not len(automaton):
         return None
     automaton.make_automaton()
     return automaton
 
 
-def _matches(automaton: ahocorasick.Automaton | None, haystack: str, *, whole_words: bool) -> Iterable[Span]:
-    if automaton is None:
-        return
-    for last, length in automaton.iter(haystack):
+def _matches(automaton: ahocorasick.Automaton, read: Spelt, text: str, where: Where) -> list[Span]:
+    found = []
+    for last, (length, flags) in automaton.iter(read.letters):
+        sure = Sure(flags)
         start, end = last + 1 - length, last + 1
-        if _is_bounded(haystack, start, end, whole_words=whole_words):
-            yield start, end
+        if where is not Where.FREE and not sure & Sure.STRONG:
+            continue
+        if _is_found(read, text, start, end, sure):
+            found.append(read.span(start, end))
+    return found
 
 
-def _is_bounded(haystack: str, start: int, end: int, *, whole_words: bool) -> bool:
-    """Digits never match inside a longer run of digits; only long single words match inside longer words."""
-    before = haystack[start - 1] if start else " "
-    after = haystack[end] if end < len(haystack) else " "
-    if whole_words:
-        return not (before.isalnum() or after.isalnum())
-    if (haystack[start].isdigit() and before.isdigit()) or (haystack[end - 1].isdigit() and after.isdigit()):
+def _is_found(read: Spelt, text: str, start: int, end: int, sure: Sure) -> bool:
+    form = read.letters[start:end]
+    if len(form) == 1:
+        return is_ideographic(form) and _is_addressed(read, end)
+    is_unbroken = read.is_unbroken(start, end)
+    if (form[0].isdigit() and not read.begins[start]) or (form[-1].isdigit() and not read.ends[end - 1]):
         return False
-    form = haystack[start:end]
-    if _is_ideographic(form) or (len(form) >= MIN_SUBSTRING_CHARACTERS and " " not in form):
+    if read.is_whole(start, end):
+        first, stop = read.span(start, end)
+        # `4.711` is a number, not the identifier 4711
+        return is_unbroken or len(form) > 5 or not (form.isdigit() and set(".,") & set(text[first:stop]))
+    return bool(sure & Sure.INSIDE) and is_unbroken
+
+
+def _is_addressed(read: Spelt, end: int) -> bool:
+    """Whether a family name of one ideograph stands alone or before a form of address."""
+    if any(read.letters.startswith(fold(title).replace(" ", ""), end) for title in _HONORIFICS):
         return True
-    return not (
-        (haystack[start].isalpha() and before.isalpha()) or (haystack[end - 1].isalpha() and after.isalpha())
-    )
+    is_alone_behind = end >= len(read.letters) or read.gaps[end] > read.gaps[end - 1] or not is_ideographic(read.letters[end])
+    before = end - 2
+    is_alone_before = before < 0 or read.gaps[before] < read.gaps[end - 1] or not is_ideographic(read.letters[before])
+    return is_alone_behind and is_alone_before
 
 
-def _is_ideographic(text: str) -> bool:
-    return any("\u2e80" <= character <= "\u9fff" or "\uac00" <= character <= "\ud7af" for character in text)
+__all__ = ["Finder", "Identifiers", "Sure", "Where", "is_ambiguous", "spellings"]
