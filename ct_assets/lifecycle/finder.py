@@ -14,7 +14,7 @@ from functools import cached_property
 
 import ahocorasick
 
-from ct_assets.deid.proof.leak_scan import byte_patterns, is_bounded
+from ct_assets.deid.proof.leak_scan import INSIDE_WORDS, byte_patterns, is_bounded
 
 Span = tuple[int, int]
 MASK = ord("x")
@@ -26,7 +26,7 @@ class Finder:
 
     keys: frozenset[str]
     words: frozenset[str] = field(default=frozenset())
-    """Folded as `deid.elements.text.fold` folds them."""
+    """Folded as `deid.elements.spelling.fold` folds them."""
 
     def has_key(self, content: bytes) -> bool:
         """Tell whether a key stands in `content`."""
@@ -60,7 +60,8 @@ class Finder:
         for last, found in automaton.iter(lowered):
             length, form, step, lead = found
             start, end = last + 1 - length, last + 1
-            if is_bounded(lowered, start - step + lead, end + lead, step, form):
+            is_inside = not form.isascii() or (len(form) >= INSIDE_WORDS and " " not in form)
+            if is_bounded(lowered, start - step + lead, end + lead, step, form, is_inside=is_inside):
                 yield start, end
 
     def masked(self, content: bytes) -> bytes:

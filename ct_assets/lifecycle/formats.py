@@ -17,7 +17,7 @@ import orjson
 import polars as pl
 
 from ct_assets import files
-from ct_assets.deid.elements.text import fold
+from ct_assets.deid.elements.spelling import fold
 from ct_assets.lifecycle.finder import Finder
 
 _GONE = object()

@@ -15,7 +15,9 @@ import polars as pl
 
 from ct_assets import files
 from ct_assets.deid.batch.dispositions import file_digest
-from ct_assets.deid.elements.identifiers import Identifiers, id_forms, is_strong, name_forms
+from ct_assets.deid.elements import derive
+from ct_assets.deid.elements.derive import Sure
+from ct_assets.deid.elements.identifiers import Identifiers
 from ct_assets.errors import UsageError
 from ct_assets.identity.key import SecretKey
 from ct_assets.identity.pseudonyms import normalise_patient_id, pseudonym
@@ -26,7 +28,7 @@ from ct_assets.lifecycle.finder import Finder
 from ct_assets.lifecycle.originals import Census, Original, Source
 
 JOURNAL_MODE = 0o600
-SEARCHED_KINDS = ("name", "id")
+SEARCHED_KINDS = ("name", "patient_id", "id")
 """A birth date is no identifier by itself: others were born that day."""
 
 
@@ -225,17 +227,17 @@ def _take_words(
         for kind, value in values:
             if kind in SEARCHED_KINDS and (is_own or not claimed & _forms(kind, value)):
                 (own if is_own else others).add(kind, value, "")
-    theirs = own.searched_everywhere
-    unique = theirs - others.searched_everywhere - others.weak[""]
+    theirs = own.strong("")
+    unique = theirs - others.strong("") - set(others.forms[""])
     subject.shared += len(theirs - unique - claimed)
     subject.words |= unique | claimed
 
 
 def _numbers(subject: Subject, census: Census, sources: set[Source]) -> set[str]:
     """Return the person's numbers, folded, as far as nobody else goes by them."""
-    theirs = {form for raw, _ in subject.identities for form in id_forms(raw) if is_strong(form)}
+    theirs = {form for raw, _ in subject.identities for form in _of_number(raw, Sure.STRONG)}
     elsewhere = {patient_id for patient_id, _, _ in census.values.keys() - sources}
-    return theirs - {form for patient_id in elsewhere for form in id_forms(patient_id)}
+    return theirs - {form for patient_id in elsewhere for form in _of_number(patient_id)}
 
 
 def _whole_names(
@@ -245,29 +247,39 @@ def _whole_names(
     theirs = {
         form
         for name in originals.names_in(layout, (one.path for one in usable))
-        for form in name_forms(name)
-        if " " in form and is_strong(form)
+        for form, sure in derive.forms("name", name)
+        if " " in form and sure & Sure.STRONG
     }
     suspects = {
         source
         for source, values in census.values.items()
         if source not in sources
-        and any(kind == "name" and theirs & name_forms(value) for kind, value in values)
+        and any(kind == "name" and theirs & _forms("name", value) for kind, value in values)
     }
     for one in census.files:
         if one.code is None and one.source in suspects:
             for name in originals.names_in(layout, (one.path,)):
-                theirs -= name_forms(name)
+                theirs -= _forms("name", name)
     return theirs
 
 
 def _forms(kind: str, value: str) -> set[str]:
-    return name_forms(value) if kind == "name" else id_forms(value)
+    return {form for form, _ in derive.forms(kind, value)}
+
+
+def _of_number(patient_id: str, at_least: Sure = Sure.OWN) -> set[str]:
+    """Return the forms of a whole PatientID; its parts can be others' too."""
+    wholes = {spelling.replace(" ", "") for spelling in derive.spellings(patient_id)}
+    return {
+        form
+        for form, sure in derive.forms("patient_id", patient_id)
+        if form.replace(" ", "") in wholes and sure & at_least == at_least
+    }
 
 
 def spellings_of_numbers(subject: Subject) -> frozenset[str]:
     """Return the person's PatientIDs, folded: a cell that holds nothing else is about this person."""
-    return frozenset(form for raw, _ in subject.identities for form in id_forms(raw))
+    return frozenset(form for raw, _ in subject.identities for form in _of_number(raw))
 
 
 def _take_tables(subject: Subject, layout: Layout) -> None:

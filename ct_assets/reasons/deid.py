@@ -130,7 +130,49 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "The person has withdrawn consent; nothing of theirs is taken in.",
         "Tell the sender. There is no way to take the object in under this key.",
     ),
+    (
+        "several_people_one_id",
+        "Objects of one PatientID name different people (names without a common word, different birth dates).",
+        "Ask the sender for the right PatientID of each and have them sent again.",
+    ),
+    (
+        "several_people_in_study",
+        "One study holds objects of different people (numbers, names and birth dates differ).",
+        "Ask the sender whose study it is and have it sent again.",
+    ),
+    (
+        "several_issuers_in_study",
+        "One study holds objects of one PatientID under different issuers, so it would be released as several patients'.",
+        "Have IssuerOfPatientID put right in the archive and the study sent again.",
+    ),
+    (
+        "placeholder_patient_id",
+        "The PatientID is a placeholder such as ANONYMIZED or 000000: others may go by it too.",
+        "Released; check that the batch has one patient of this number, or have it sent with a number of its own.",
+    ),
+    (
+        "id_under_several_issuers",
+        "One PatientID with the same name or birth date comes under several issuers; they are released as different "
+        "patients.",
+        "If they are one person, have IssuerOfPatientID put right in the archive and the objects sent again.",
+    ),
+    (
+        "ids_differ_in_study",
+        "One study holds objects of one person under several PatientIDs; they are released as different patients.",
+        "Have the PatientID put right in the archive and the study sent again.",
+    ),
+    (
+        "repeated_element",
+        "An element that identifies occurs twice in one data set, where it may occur once (PS3.5 7.1): nobody can say "
+        "which value holds.",
+        "Have it exported again by another system.",
+    ),
     # Objects
+    (
+        "identifier_found",
+        "After de-identification the leak scan still found a known identifier in the object.",
+        "leak_scan.json beside the audit names element path and rule; add a site rule for the element.",
+    ),
     (
         "structured_report",
         "A structured report may hold free text in any of its items.",

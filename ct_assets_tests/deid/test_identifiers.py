@@ -2,15 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_assets.deid.elements.identifiers import Finder, Identifiers
+from ct_assets.deid.elements.identifiers import Finder, Identifiers, Where
 
 
-def found(text, *known, owner="P", searched_as="P", is_free_text=True):
+def found(text, *known, owner="P", searched_as="P", where=Where.FREE):
     identifiers = Identifiers()
     for kind, value in known:
         identifiers.add(kind, value, owner)
     finder = Finder(identifiers)
-    return {text[start:end] for start, end in finder.spans(text, searched_as, is_free_text=is_free_text)}
+    return {text[start:end] for start, end in finder.spans(text, searched_as, where)}
 
 
 class TestFindingANames:
@@ -26,7 +26,7 @@ class TestFindingANames:
         name = ("name", "Stone^Hand")
         assert found(text, name)
         assert not found(text, name, searched_as="Q")
-        assert not found(text, name, is_free_text=False)
+        assert not found(text, name, where=Where.KEPT)
 
     def test_of_two_letters_only_as_a_whole_word(self):
         assert found("scan of Li", ("name", "Li^Bo")) == {"Li"}
@@ -36,7 +36,7 @@ class TestFindingANames:
         assert found("山田さん", ("name", "Yamada^Tarou=山田^太郎=やまだ^たろう")) == {"山田"}
 
     def test_first_and_last_name_the_other_way_round(self):
-        assert found("Mary, Stone", ("name", "Stone^Mary"), searched_as="Q", is_free_text=False)
+        assert found("Mary, Stone", ("name", "Stone^Mary"), searched_as="Q", where=Where.KEPT)
 
 
 class TestFindingANumber:
@@ -68,4 +68,4 @@ def test_placeholders_are_no_identifiers():
     identifiers = Identifiers()
     for value in ("ANONYMIZED", "Unknown", "Patient", "CT", "Radiology"):
         identifiers.add("name", value, "P")
-    assert not identifiers.strong
+    assert not identifiers.strong("P")

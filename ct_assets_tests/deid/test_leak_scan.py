@@ -26,7 +26,7 @@ def scanner():
     ):  # fmt: skip
         identifiers.add(kind, value, OWNER)
     births = {owner: frozenset(dates) for owner, dates in identifiers.births.items()}
-    return LeakScanner(Searched(identifiers.searched_everywhere, frozenset({OLD_UID}), births), KEY)
+    return LeakScanner(Searched(identifiers.searched(), frozenset({OLD_UID}), births), KEY)
 
 
 def clean(**values: object) -> Dataset:
@@ -156,16 +156,16 @@ class TestWhatIsNoLeak:
     def test_the_standards_keywords_whatever_a_patient_is_called(self):
         identifiers = Identifiers()
         identifiers.add("name", "Gantry^Collimator", "P")
-        scanner = LeakScanner(Searched(identifiers.searched_everywhere), KEY)
+        scanner = LeakScanner(Searched(identifiers.searched()), KEY)
         assert scanner.audit(b'{"path":"GantryID","rule":"E.1-1 X","action":"removed"}', "audit") == []
 
     def test_our_own_words_in_our_own_texts_only(self):
         identifiers = Identifiers()
-        identifiers.add("name", "Refer^Quenneville", "P")
-        scanner = LeakScanner(Searched(identifiers.searched_everywhere, own_words=frozenset({"refer"})), KEY)
+        identifiers.add("name", "Refer^Quenneville", OWNER)
+        scanner = LeakScanner(Searched(identifiers.searched(), own_words=frozenset({"refer"})), KEY)
         assert scanner.text(b"<p>objects refer to</p>", "page") == []
         assert scanner.text(b"<p>Refer Quenneville</p>", "page") != []
-        assert hits(scanner, as_bytes(clean(StudyDescription="CT REFER"))) != []
+        assert hits(scanner, as_bytes(clean(StudyDescription="CT QUENNEVILLE"))) != []
 
 
 @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"])

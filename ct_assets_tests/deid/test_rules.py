@@ -34,8 +34,8 @@ class TestTheBasicProfile:
             ("StudyDate", Do.EMPTY),
             ("InstitutionName", Do.REMOVE),  # X/Z/D, Type 3 in a CT
             ("SourceImageSequence", Do.DESCEND),  # X/Z/U*: references stay, their UIDs are replaced
-            ("KVP", Do.KEEP),
-            ("Manufacturer", Do.KEEP),
+            ("KVP", Do.NUMBER),
+            ("Manufacturer", Do.VALUE),
         ],
     )
     def test_carries_out_the_table(self, keyword, expected):

@@ -7,7 +7,6 @@ releasing anything (`dispositions`, `engine`).
 
 import hashlib
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from ct_assets import progress
 from ct_assets.deid.batch import dicomfile
 from ct_assets.deid.batch.dicomfile import NotReadableError, Source
 from ct_assets.deid.batch.raw_items import MANY_TO_WATCH, RawItems
-from ct_assets.deid.elements import table
+from ct_assets.deid.elements import readings, table
 from ct_assets.deid.elements.rules import PATIENT_ID, UIDS_OF_KINDS, vr_in_dictionary
 from ct_assets.identity.uids import bare_uid, is_standard
 
@@ -33,6 +32,11 @@ LONGEST_REMEMBERED = 1024
 SOP_CLASS, SOP_INSTANCE, STUDY, SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 FRAME_OF_REFERENCE, ISSUER, BIRTH_DATE, CHARACTER_SET = 0x00200052, 0x00100021, 0x00100030, 0x00080005
 DEIDENTIFICATION_METHOD = 0x00120063
+OTHER_PATIENT_IDS, PATIENT_COMMENTS = 0x00101000, 0x00104000
+_DATES = frozenset(
+    tag for tag, entry in DicomDictionary.items() if entry[0] in ("DA", "DT") and tag >> 16 >= 8
+)
+"""Dates of any kind: one true date gives away the shift of all (PS3.15 E.3.6)."""
 
 _NOT_IDENTIFYING = frozenset(
     tag_for_keyword(keyword)
@@ -50,8 +54,6 @@ searched elsewhere (`Catholic`, `Germany` are no one's name)."""
 
 _PERSON_CODES = frozenset((0x00080100, 0x00080104, 0x00080119))
 """CodeValue, CodeMeaning, LongCodeValue: inside a person's identification they are number and name."""
-TEXT_DELIMITERS = {0x0D, 0x0A, 0x09, 0x0C}
-"""Control characters that end the reach of an escape sequence (PS3.5 6.1.2.5.3)."""
 _IDENTIFIER_VRS = frozenset(("LO", "SH", "AE", "UC", "ST", "UT", "LT"))
 
 _UID_TYPES = {
@@ -227,7 +229,14 @@ def _walk(
             vr = None  # a damaged file must not make a name of a SOP class
         if tag >> 16 & 1 and vr in (None, "UN") and _safe_private_vr(own, tag) == "UI":
             vr = "UI"
-        if tag in sources or vr == "PN" or vr == "UI" or (in_identification and tag in _PERSON_CODES):
+        if (
+            tag in sources
+            or vr == "PN"
+            or vr == "UI"
+            or vr == "DA"
+            or vr == "DT"
+            or (in_identification and tag in _PERSON_CODES)
+        ):
             _take_element(tag, vr, element, encodings, person, into, parent_tag, in_identification)
         elif vr == "SQ" or ((vr is None or vr == "UN") and (tag in sequences or tag >> 16 & 1)):
             if isinstance(element, RawDataElement) and not dicomfile.raw_bytes(element):
@@ -284,39 +293,31 @@ def _take_element(
             elif into.uids[bare].uid_type == "other":
                 into.uids[bare].uid_type = kind
         return
-    kind = "birth_date" if tag == BIRTH_DATE else "name" if vr == "PN" else "id"
+    kind = _kind(tag, vr)
     if kind == "id" and in_identification and tag == 0x00080104:
         kind = "name"  # CodeMeaning of a person's code is the person's name
     for text in decodings(raw, encodings):
         into.values.add((kind, text, *person))
 
 
+def _kind(tag: int, vr: str) -> str:
+    """Return what a value is to `derive.forms`."""
+    if tag == BIRTH_DATE:
+        return "birth_date"
+    if tag in _DATES or vr in ("DA", "DT"):
+        return "date"
+    if vr == "PN":
+        return "name"
+    if tag == PATIENT_COMMENTS:
+        return "note"
+    return "patient_id" if tag in (PATIENT_ID, OTHER_PATIENT_IDS) else "id"
+
+
 def decodings(raw: bytes, encodings: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the readings of a text value: as declared, and as UTF-8 and Latin 1 where it is not ASCII.
-
-    Declared character sets are often missing or wrong, and an identifier must be known in the reading that
-    any other program may give it.
-    """
-    return (
-        _decodings_of_short(raw, encodings) if len(raw) <= LONGEST_REMEMBERED else _decodings(raw, encodings)
-    )
-
-
-def _decodings(raw: bytes, encodings: tuple[str, ...]) -> tuple[str, ...]:
-    bare = raw.strip(b" \0")
-    if not bare:
-        return ()
-    if bare.isascii() and b"\x1b" not in bare:
-        return (bare.decode("ascii"),)
-    readings = {bare.decode("latin-1")}
-    with suppress(UnicodeDecodeError):
-        readings.add(bare.decode("utf-8"))
-    with suppress(Exception):
-        readings.add(charset.decode_bytes(bare, list(encodings), TEXT_DELIMITERS | {0x5E, 0x3D}))
-    return tuple(sorted(readings))
-
-
-_decodings_of_short = lru_cache(maxsize=16384)(_decodings)
+    """Return the plausible readings of an identifier (`readings.of_identifier`)."""
+    if len(raw) <= LONGEST_REMEMBERED:
+        return readings.of_identifier(raw, encodings)
+    return readings.of_identifier.__wrapped__(raw, encodings)
 
 
 def encodings_of(own: dict[int, RawDataElement | DataElement], inherited: tuple[str, ...]) -> tuple[str, ...]:
@@ -329,9 +330,10 @@ def encodings_of(own: dict[int, RawDataElement | DataElement], inherited: tuple[
 
 @lru_cache(maxsize=256)
 def _codecs(raw: bytes) -> tuple[str, ...]:
-    terms = [term.strip(" \0") for term in raw.decode("ascii", "ignore").split("\\")]
-    codecs = tuple(charset.python_encoding[term] for term in terms if term in charset.python_encoding)
-    return codecs
+    terms = readings.defined_terms(raw)
+    if terms is None:
+        terms = tuple(term.strip(" \0") for term in raw.decode("ascii", "ignore").split("\\"))
+    return tuple(charset.python_encoding[term] for term in terms if term in charset.python_encoding)
 
 
 def _text(own: dict[int, RawDataElement | DataElement], tag: int, encodings: tuple[str, ...]) -> str:
@@ -342,7 +344,7 @@ def _text(own: dict[int, RawDataElement | DataElement], tag: int, encodings: tup
     if raw.isascii():
         return raw.decode("ascii")
     try:
-        return charset.decode_bytes(raw, list(encodings), TEXT_DELIMITERS)
+        return charset.decode_bytes(raw, list(encodings), readings.TEXT_DELIMITERS)
     except Exception:
         return raw.decode("latin-1")
 
@@ -385,7 +387,7 @@ def _source_tags() -> frozenset[int]:
         and tag not in _NOT_IDENTIFYING
     }
     by_vr = {tag for tag, entry in DicomDictionary.items() if entry[0] in ("PN", "UI")}
-    return frozenset(listed | by_vr | {BIRTH_DATE})
+    return frozenset(listed | by_vr | _DATES | {BIRTH_DATE, PATIENT_COMMENTS})
 
 
 @cache

@@ -9,25 +9,33 @@ than a few instances.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from ct_assets import files, parallel, progress, tables
-from ct_assets.deid.batch import dispositions, first_pass, listing, page, review, second_pass, uid_graph
+from ct_assets.deid.batch import (
+    dispositions,
+    first_pass,
+    known,
+    listing,
+    page,
+    review,
+    second_pass,
+    uid_graph,
+)
 from ct_assets.deid.batch.dispositions import QUARANTINED, REJECTED, RELEASED
 from ct_assets.deid.batch.outcomes import Outcome
 from ct_assets.deid.batch.second_pass import RESTRICTED_FILE_MODE, Spent
 from ct_assets.deid.batch.staging import Staging
 from ct_assets.deid.elements import clinic, method
-from ct_assets.deid.elements.identifiers import Identifiers
 from ct_assets.deid.proof import batch as proof
+from ct_assets.deid.proof import containment
 from ct_assets.deid.proof.leak_scan import Hit
 from ct_assets.errors import SafetyError, UsageError
 from ct_assets.identity.key import SecretKey, check_record, hold_to_record
-from ct_assets.identity.pseudonyms import pseudonym
 from ct_assets.identity.withdrawn import Withdrawn
 from ct_assets.layout import DeidPaths
 from ct_assets.settings.deid import DeidProfile
@@ -43,9 +51,6 @@ PRELOAD = (
     "ct_assets.deid.pixels.streams",
 )
 """What every worker needs: imported once, by the fork server."""
-
-Identifier = tuple[str, str, str, str]
-"""Kind (`name`, `id`, `birth_date`), value, raw patient ID, issuer."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def deidentify(
     profile: DeidProfile,
     key: SecretKey,
     *,
-    extra_identifiers: Sequence[Identifier] = (),
+    extra_identifiers: Sequence[known.Value] = (),
     labels_csv: Path | None = None,
     refused: Withdrawn = NOBODY,
     workers: int,
@@ -98,8 +103,8 @@ def deidentify(
                 raise UsageError(f"{input_dir}: holds no file")
             step.items = len(facts)
         extra = {*extra_identifiers, *(clinic.values_of(labels_csv) if labels_csv else ())}
-        identifiers = _identifiers(gathered.values | extra, key)
         planned = dispositions.plan(facts, profile, key)
+        identifiers = known.of_batch(gathered.values | extra, planned)
         review.apply(planned, decided)
         uid_map = uid_graph.build(gathered.uids, profile, key)
         with timings.step("deidentify") as step:
@@ -115,29 +120,32 @@ def deidentify(
             )
             step.items = sum(one.planned.disposition == RELEASED for one in outcomes)
         _book_burned_in(timings, spent)
-        _write_tables(staging.staged, outcomes, uid_map)
-        summary = _summary(outcomes, uid_map, len(identifiers.searched_everywhere))
-        page.write(staging.staged.report, spent.page, summary, uid_map, profile)
-        own_text = f"{method.own_text()} {page.render(page.PageFacts(), summary, uid_map, profile)}"
         old_uids = [] if profile.retain_uids else uid_map["old_uid"].to_list()
         with timings.step("leak_scan") as step:
-            hits = proof.scan(
-                staging.staged,
-                outcomes,
-                identifiers,
-                old_uids,
-                key,
-                own_text,
-                workers=workers,
-                preload=PRELOAD,
-            )
+            summary = _summary(outcomes, uid_map, len(identifiers.searched()))
+            own_text = f"{method.own_text()} {page.render(page.PageFacts(), summary, uid_map, profile)}"
+            search = proof.Proof.of(identifiers, old_uids, own_text, key, workers=workers, preload=PRELOAD)
             step.items = summary.released
-        _report_scan(paths, hits, summary)
+            hits = search.objects(staging.staged, outcomes)
+            held = hits if hits and containment.is_containable(hits, summary.released) else []
+            told = containment.described(hits, staging.staged.audit)
+            if held:
+                containment.hold(held, outcomes, staging.staged, input_dir)
+                hits = []
+                summary = _summary(outcomes, uid_map, summary.tokens_searched)
+            _write_tables(staging.staged, outcomes, uid_map)
+            stays = search.without_identifiers(part for _, part in spent.page.texts)
+            spent.page.texts = {(keyword, part) for keyword, part in spent.page.texts if part in stays}
+            page.write(staging.staged.report, spent.page, summary, uid_map, profile)
+            of_texts = search.texts(staging.staged)
+            hits, told = hits + of_texts, told + containment.described(of_texts, staging.staged.audit)
+        _report_scan(paths, told, summary)
         if hits:
-            raise SafetyError(
-                f"the leak scan found {len(hits)} places in {len({hit.where for hit in hits})} objects; nothing "
-                f"was released. {_scan_report(paths)} names element and object of each. Add a site rule for the "
-                "element, or report it: the profile should have caught it."
+            raise SafetyError(_leak_message(hits, told, _scan_report(paths)))
+        if held:
+            progress.say(
+                f"leak scan: {len({hit.where for hit in held})} objects are held ({containment.CODE}); "
+                f"{_scan_report(paths)} names element and rule of each"
             )
         hold_to_record(staging.staged.uid_dir / KEY_RECORD, key)
         staging.release()
@@ -165,13 +173,6 @@ def _check_folders(input_dir: Path, paths: DeidPaths) -> None:
         resolved = target.resolve()
         if resolved.is_relative_to(source) or source.is_relative_to(resolved):
             raise UsageError(f"{target}: input and output may not lie in each other; name another output")
-
-
-def _identifiers(found: Iterable[Identifier], key: SecretKey) -> Identifiers:
-    identifiers = Identifiers()
-    for kind, value, patient_id, issuer in sorted(found):
-        identifiers.add(kind, value, pseudonym(key, patient_id, issuer) if patient_id else "")
-    return identifiers
 
 
 # What is written
@@ -243,17 +244,20 @@ def _scan_report(paths: DeidPaths) -> Path:
     return paths.audit.with_name("leak_scan.json")
 
 
-def _report_scan(paths: DeidPaths, hits: list[Hit], summary: DeidSummary) -> None:
+def _report_scan(paths: DeidPaths, told: list[dict[str, str]], summary: DeidSummary) -> None:
     files.write_json(
         _scan_report(paths),
-        {
-            "objects": summary.released,
-            "identifiers": summary.tokens_searched,
-            "hits": [
-                {"object": hit.where, "element": hit.element, "kind": hit.kind, "digest": hit.digest}
-                for hit in hits
-            ],
-        },
+        {"objects": summary.released, "identifiers": summary.tokens_searched, "hits": told},
+    )
+
+
+def _leak_message(hits: Sequence[Hit], told: Sequence[dict[str, str]], report: Path) -> str:
+    places = Counter((one["path"] or one["object"], one["rule"]) for one in told)
+    shown = "; ".join(f"{path} ({rule or 'no rule'})" for (path, rule), _ in places.most_common(3))
+    return (
+        f"the leak scan found {len(hits)} places in {len({hit.where for hit in hits})} objects; nothing was released. "
+        f"Most often: {shown}. {report} names object, element and rule of each. Add a site rule for the element, or "
+        "report it: the profile should have caught it."
     )
 
 

@@ -7,7 +7,8 @@ import csv
 import re
 from pathlib import Path
 
-from ct_assets.deid.elements.text import fold, harmless_words, pattern_spans
+from ct_assets.deid.elements.spelling import fold
+from ct_assets.deid.elements.text import harmless_words, pattern_spans
 from ct_assets.errors import UsageError
 
 _ID_COLUMN = re.compile(r"patient.?id|^id$|mrn|record|insur|versich|accession|fall.?n|case.?n", re.IGNORECASE)

@@ -16,6 +16,8 @@ from functools import cache, lru_cache
 from importlib import resources
 from typing import NamedTuple
 
+from ct_assets.deid.elements.spelling import words
+
 Span = tuple[int, int]
 Day = tuple[int, int, int]
 """Year, month, day."""
@@ -25,9 +27,10 @@ _GAP = r"[\s./_,–-]{0,3}"
 _NUMERIC_GAP = r"(?:[./_–-]|\.\s|,\s?|\s)"
 _ERAS = {"令和": 2018, "平成": 1988, "昭和": 1925, "大正": 1911}
 _AMBIGUOUS_MONTHS = frozenset(
-    ("mar", "may", "set", "out", "ago", "mag", "gen", "ara", "eki", "nis", "tem", "haz", "kas", "oca", "lis", "gru")
-    + ("lip", "sie", "cze", "kwi", "lut", "sty", "dic", "mart", "kovo", "liepa", "des", "ian", "mai", "mei", "maj")
-    + ("maja", "jun", "jul", "jan", "dec", "sep", "oct", "nov", "apr", "feb", "aug", "abr", "ene", "dez", "okt")
+    words(
+        """mar may set out ago mag gen ara eki nis tem haz kas oca lis gru lip sie cze kwi lut sty dic mart kovo liepa
+        des ian mai mei maj maja jun jul jan dec sep oct nov apr feb aug abr ene dez okt"""
+    )
 )
 """Short names that other words or devices have too: in a description they need two digits or a year beside them."""
 
@@ -136,7 +139,10 @@ def _months() -> dict[str, int]:
 def _word_patterns() -> tuple[re.Pattern[str], ...]:
     name = "|".join(sorted(_months(), key=len, reverse=True))
     month = rf"(?<![^\W\d_])(?P<month>{name})(?![^\W\d_])\.?"
-    day, year = r"(?<!\d)(?P<day>\d{1,2})(?:st|nd|rd|th|er|\.|o|a)?", r"'?(?P<year>(?:1[89]|20)\d\d|\d\d)(?!\d)"
+    day, year = (
+        r"(?<!\d)(?P<day>\d{1,2})(?:st|nd|rd|th|er|\.|o|a)?",
+        r"'?(?P<year>(?:1[89]|20)\d\d|\d\d)(?!\d)",
+    )
     small = r"(?:(?:of|de|di|den|del)\s)?"
     return (
         re.compile(rf"{day}{_GAP}{small}{month}(?:{_GAP}{small}{year})?"),
@@ -165,9 +171,13 @@ _TRIPLE = re.compile(
     rf"(?<![\d.,])(\d{{1,4}})({_NUMERIC_GAP})(\d{{1,2}})({_NUMERIC_GAP})(\d{{4}}|\d\d)(?!\d)(?![.,]\d){_UNITS}"
 )
 _RUN = re.compile(r"(?<!\d)(?:\d{8}|\d{6})(?!\d)")
-_PAIR = re.compile(rf"(?<![\d.,])(\d{{1,4}})([./_-])(\d{{4}}|\d\d?)(?!\d)(?P<dot>\.(?!\d))?(?![/-]\d){_UNITS}")
+_PAIR = re.compile(
+    rf"(?<![\d.,])(\d{{1,4}})([./_-])(\d{{4}}|\d\d?)(?!\d)(?P<dot>\.(?!\d))?(?![/-]\d){_UNITS}"
+)
 _YEAR = re.compile(rf"(?<![\d.])(?:1[89]|20)\d\d(?![\d.]\d?\d){_UNITS}(?!\d)")
-_WEEK = re.compile(r"(?<![^\W\d_])(?P<name>kw|cw|wk|wo?che?|week|sem(?:aine|ana)?|settimana|uge|vecka|uke|hafta|ww?)")
+_WEEK = re.compile(
+    r"(?<![^\W\d_])(?P<name>kw|cw|wk|wo?che?|week|sem(?:aine|ana)?|settimana|uge|vecka|uke|hafta|ww?)"
+)
 _WEEK_NUMBER = re.compile(r"[\s.:_-]{0,2}(\d{1,2})(?!\d)(?:[\s./_-]{1,2}((?:20)?\d\d)(?!\d))?")
 
 
@@ -175,33 +185,40 @@ def _in_digits(flat: str) -> Iterator[Found]:
     for match in _TRIPLE.finditer(flat):
         readings = _triple(match[1], match[3], match[5])
         is_spaced = match[2].isspace() and match[4].isspace()
-        yield Found(match.span(), readings, bool(readings) and (not is_spaced or len(match[5]) == 4 or len(match[1]) == 4))
+        yield Found(
+            match.span(),
+            readings,
+            bool(readings) and (not is_spaced or len(match[5]) == 4 or len(match[1]) == 4),
+        )
     for match in _RUN.finditer(flat):
         run = match[0]
         parts = [(run[:4], run[4:6], run[6:]), (run[:2], run[2:4], run[4:])] if len(run) == 8 else []
         parts = parts or [(run[:2], run[2:4], run[4:])]
         yield Found(match.span(), tuple(r for part in parts for r in _triple(*part)), len(run) == 8)
     for match in _PAIR.finditer(flat):
-        first, second = match[1], match[3]
-        a, b = int(first), int(second)
-        readings = []
-        if len(first) == 4 or len(second) == 4:
-            year, month = (a, b) if len(first) == 4 else (b, a)
-            readings = [Reading(year, month, None)] if 1850 <= year <= 2099 and 1 <= month <= 12 else []
-            is_plausible = bool(readings)
-        elif len(first) <= 2:
-            readings = [Reading(None, m, d) for d, m in ((a, b), (b, a)) if 1 <= d <= 31 and 1 <= m <= 12]
-            is_padded = len(first) == len(second) == 2
-            is_plausible = bool(readings) and (
-                (is_padded and (match[2] != "." or match["dot"] is not None)) or (match["dot"] is not None and max(a, b) > 12)
-            )
-            if is_padded and match[2] != ".":
-                readings += [Reading(y, m, None) for y, m in ((a, b), (b, a)) if 1 <= m <= 12]
-        else:
-            continue
-        yield Found(match.span(), tuple(readings), is_plausible)
+        yield from _pair(match)
     for match in _YEAR.finditer(flat):
         yield Found(match.span(), (Reading(int(match[0]), None, None),), False)
+
+
+def _pair(match: re.Match[str]) -> Iterator[Found]:
+    """Yield day and month, or month and year."""
+    first, second, sign = match[1], match[3], match[2]
+    a, b = int(first), int(second)
+    if len(first) == 4 or len(second) == 4:
+        year, month = (a, b) if len(first) == 4 else (b, a)
+        if 1850 <= year <= 2099 and 1 <= month <= 12:
+            yield Found(match.span(), (Reading(year, month, None),), True)
+        return
+    if len(first) > 2:
+        return
+    readings = [Reading(None, m, d) for d, m in ((a, b), (b, a)) if 1 <= d <= 31 and 1 <= m <= 12]
+    is_padded, has_dot = len(first) == len(second) == 2, match["dot"] is not None
+    is_plausible = (is_padded and (sign != "." or has_dot)) or (has_dot and max(a, b) > 12)
+    is_day = bool(readings)
+    if is_padded and sign != ".":
+        readings += [Reading(y, m, None) for y, m in ((a, b), (b, a)) if 1 <= m <= 12]
+    yield Found(match.span(), tuple(readings), is_plausible and is_day)
 
 
 def _triple(first: str, second: str, third: str) -> tuple[Reading, ...]:
@@ -224,7 +241,9 @@ def _weeks(flat: str) -> Iterator[Found]:
         if number is None or not 1 <= int(number[1]) <= 53:
             continue
         year = int(number[2]) if number[2] else None
-        is_plain = name["name"] not in ("w", "ww", "sem") and (len(number[1]) == 2 or name["name"] in ("kw", "cw"))
+        is_plain = name["name"] not in ("w", "ww", "sem") and (
+            len(number[1]) == 2 or name["name"] in ("kw", "cw")
+        )
         yield Found((name.start(), number.end()), (Reading(year, None, None, int(number[1])),), is_plain)
 
 

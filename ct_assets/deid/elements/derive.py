@@ -15,7 +15,7 @@ from functools import cache
 
 from pydicom._dicom_dict import DicomDictionary
 
-from ct_assets.deid.elements.spelling import fold, is_ideographic, medical_words
+from ct_assets.deid.elements.spelling import fold, is_ideographic, medical_words, words
 from ct_assets.deid.elements.text import harmless_words
 from ct_assets.reasons.deid import REASONS
 
@@ -24,7 +24,7 @@ MIN_DIGITS = 5
 MIN_SUBSTRING_CHARACTERS = 6
 """From this length on a name is found inside longer words too, `LarkspindleH`."""
 MIN_WIDE_LETTERS, MIN_WIDE_DIGITS = 7, 6
-MIN_PART_DIGITS = 4
+MIN_PART_DIGITS, MIN_PART_LETTERS = 4, 5
 
 
 class Sure(IntFlag):
@@ -44,15 +44,30 @@ Form = tuple[str, Sure]
 """Words in normal form with a blank between them, and how sure a find is."""
 
 _PARTICLES = frozenset(
-    "van von vom zu zum zur de der den del della dello di da das do dos du des la le les el al ter ten ibn bin binti bint"
-    " abu mac mc o st san santa af av und y e i ben bat dal degli d l".split()
+    words(
+        """van von vom zu zum zur de der den del della dello di da das do dos du des la le les el al ter ten ibn bin binti
+        bint abu mac mc o st san santa af av und y e i ben bat dal degli d l"""
+    )
 )
 _TITLES = frozenset(
-    "dr prof professor mr mrs ms miss mx herr frau mme mlle md phd jr sr ii iii iv med dipl ing sir lady dame dott sra"
-    " fr hr geb nee esq rn mag bsc msc".split()
+    words(
+        """dr prof professor mr mrs ms miss mx herr frau mme mlle md phd jr sr ii iii iv med dipl ing sir lady dame dott
+        sra fr hr geb nee esq rn mag bsc msc"""
+    )
 )
 _TRANSLITERATIONS = str.maketrans(
-    {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "å": "aa", "Å": "Aa", "ø": "oe", "Ø": "Oe"}
+    {
+        "ä": "ae",
+        "ö": "oe",
+        "ü": "ue",
+        "Ä": "Ae",
+        "Ö": "Oe",
+        "Ü": "Ue",
+        "å": "aa",
+        "Å": "Aa",
+        "ø": "oe",
+        "Ø": "Oe",
+    }
 )
 _OTHER_ROMANISATIONS: tuple[dict[int, str], ...] = (
     str.maketrans({"х": "h", "ж": "j", "ц": "c", "ч": "c", "ш": "s", "щ": "sc", "ю": "ju", "я": "ja", "й": "j", "ё": "jo"}
@@ -65,22 +80,28 @@ _OTHER_ROMANISATIONS: tuple[dict[int, str], ...] = (
 _KANA = dict(
     zip(
         "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわをん",
-        "a i u e o ka ki ku ke ko sa shi su se so ta chi tsu te to na ni nu ne no ha hi fu he ho ma mi mu me mo ya yu yo"
-        " ra ri ru re ro wa o n".split(),
+        words(
+            """a i u e o ka ki ku ke ko sa shi su se so ta chi tsu te to na ni nu ne no ha hi fu he ho ma mi mu me mo
+            ya yu yo ra ri ru re ro wa o n"""
+        ),
         strict=True,
     )
 ) | dict(
     zip(
         "がぎぐげござじずぜぞだぢづでどばびぶべぼぱぴぷぺぽ",
-        "ga gi gu ge go za ji zu ze zo da ji zu de do ba bi bu be bo pa pi pu pe po".split(),
+        words("ga gi gu ge go za ji zu ze zo da ji zu de do ba bi bu be bo pa pi pu pe po"),
         strict=True,
     )
 )
-_HANGUL = (
-    "g kk n d tt r m b pp s ss  j jj ch k t p h".split(" "),
-    "a ae ya yae eo e yeo ye o wa wae oe yo u wo we wi yu eu ui i".split(" "),
-    " k k k n n n t l k m l l l p l m p p t t ng t t k t p t".split(" "),
+_HANGUL = tuple(
+    row.split(",")
+    for row in (
+        "g,kk,n,d,tt,r,m,b,pp,s,ss,,j,jj,ch,k,t,p,h",
+        "a,ae,ya,yae,eo,e,yeo,ye,o,wa,wae,oe,yo,u,wo,we,wi,yu,eu,ui,i",
+        ",k,k,k,n,n,n,t,l,k,m,l,l,l,p,l,m,p,p,t,t,ng,t,t,k,t,p,t",
+    )
 )
+"""Initial consonants, vowels and final consonants in the order of Unicode's syllables."""
 _STANDARD_UID = "1 2 840 10008 "
 
 
@@ -89,7 +110,11 @@ def _ambiguous_words() -> frozenset[str]:
     """Words that name nobody by themselves: of medicine, of DICOM, and those of our own pages."""
     told = " ".join(text for row in REASONS for text in row)
     attributes = " ".join(f"{entry[2]} {entry[4]}" for entry in DicomDictionary.values())
-    return harmless_words() | medical_words() | frozenset(fold(f"{told} {attributes} before after digest").split())
+    return (
+        harmless_words()
+        | medical_words()
+        | frozenset(fold(f"{told} {attributes} before after digest").split())
+    )
 
 
 def is_ambiguous(word: str) -> bool:
@@ -109,6 +134,8 @@ def forms(kind: str, value: str) -> set[Form]:
             made = _of_id(value, is_patient=False)
         case "note":
             made = _of_note(value)
+        case "birth_date":
+            made = _of_birth_date(value)
         case _:
             return set()
     best: dict[str, Sure] = {}
@@ -186,9 +213,7 @@ def _of_name(value: str) -> Iterator[Form]:
 def _components(part: str) -> list[set[str]]:
     """Return the words of a component, each as its spellings without signs (`o'brien` as `obrien`)."""
     words = [word for word in part.split() if fold(word).replace(" ", "") not in _TITLES]
-    return [
-        {spelling.replace(" ", "") for spelling in spellings(word)} for word in words if fold(word)
-    ]
+    return [{spelling.replace(" ", "") for spelling in spellings(word)} for word in words if fold(word)]
 
 
 def _joined(family: list[set[str]], given: list[set[str]]) -> Iterator[Form]:
@@ -207,7 +232,11 @@ def _joined(family: list[set[str]], given: list[set[str]]) -> Iterator[Form]:
     for name in sorted(families - _PARTICLES):
         for initial in sorted(initials - {""}):
             for joined in (initial + name, name + initial):
-                if not is_ideographic(joined) and not is_ambiguous(joined) and len(joined) >= MIN_NAME_LETTERS:
+                if (
+                    not is_ideographic(joined)
+                    and not is_ambiguous(joined)
+                    and len(joined) >= MIN_NAME_LETTERS
+                ):
                     yield joined, Sure.STRONG if len(joined) > MIN_NAME_LETTERS else Sure.OWN
 
 
@@ -298,7 +327,9 @@ def _of_whole_id(spelling: str, *, is_patient: bool) -> Iterator[Form]:
     if len(joined) < MIN_DIGITS:
         yield joined, Sure.OWN
         return
-    is_wide = len(joined) <= 24 and (digits >= MIN_WIDE_DIGITS or (digits >= 3 and len(joined) >= MIN_WIDE_LETTERS))
+    is_wide = len(joined) <= 24 and (
+        digits >= MIN_WIDE_DIGITS or (digits >= 3 and len(joined) >= MIN_WIDE_LETTERS)
+    )
     inside = Sure.INSIDE if len(joined) >= MIN_SUBSTRING_CHARACTERS else Sure.OWN
     yield spelling, Sure.STRONG | (Sure.WIDE if is_wide else Sure.OWN)
     if len(joined) <= 24:
@@ -325,7 +356,7 @@ def _of_parts(value: str, *, is_patient: bool) -> Iterator[Form]:
             continue
         for word in (run, *re.findall(r"[^\W\d_a-z][^\W\d_A-Z]+", run)):
             for spelling in spellings(word):
-                if len(spelling) >= MIN_NAME_LETTERS and " " not in spelling and not is_ambiguous(spelling):
+                if len(spelling) >= MIN_PART_LETTERS and " " not in spelling and not is_ambiguous(spelling):
                     yield spelling, _sure_of_word(spelling)
 
 
@@ -349,9 +380,28 @@ def _of_mail(value: str) -> Iterator[Form]:
                 yield word, _sure_of_word(word)
 
 
+def _of_birth_date(value: str) -> Iterator[Form]:
+    """Yield the spellings of a birth date that are searched in bytes; `dates` knows more of them in texts."""
+    parts = re.findall(r"\d+", value)
+    if len(parts) == 3 and len(parts[2]) == 4:
+        parts.reverse()
+    digits = "".join(part.zfill(2) for part in parts)
+    if len(digits) != 8 or digits.startswith(("0000", "190001")):
+        return
+    year, month, day = digits[:4], digits[4:6], digits[6:]
+    yield from ((form, Sure.STRONG) for form in (f"{year}{month}{day}", f"{day}{month}{year}"))
+    for first, second, third in ((year, month, day), (day, month, year), (month, day, year)):
+        yield f"{first} {second} {third}", Sure.STRONG
+        yield f"{int(first)} {int(second)} {int(third)}", Sure.STRONG
+    if 1 <= int(month) <= 12:
+        name = _MONTHS[int(month) - 1]
+        yield from ((f"{day} {name} {year}", Sure.STRONG), (f"{name} {int(day)} {year}", Sure.STRONG))
+
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _CALLED = re.compile(
-    r"(?i:known as|called|alias|a\.?k\.?a\.?|nickname|nick|goes by|genannt|gen\.|n[ée]e|geb\.|geborene?|dit[e]?|detto|detta"
-    r"|apodo|llamad[ao]|zwan[ay]|kaldt|kallad|born|formerly|maiden name)[\s:\"'„“(]{1,4}([^\W\d_][\w'’-]+)"
+    r"(?i:known as|called|alias|a\.?k\.?a\.?|nickname|nick|goes by|genannt|gen\.|n[ée]e|geb\.|geborene?|dite?"
+    r"|dett[oa]|apodo|llamad[ao]|zwan[ay]|kaldt|kallad|born|formerly|maiden name)[\s:\"'„“(]{1,4}([^\W\d_][\w'’-]+)"
 )
 _CAPITALISED = re.compile(r"(?<![\w])[^\W\d_](?:[^\W\d_]|['’-]){3,}")
 

@@ -11,18 +11,26 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import orjson
-from pydicom import charset
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
 from ct_assets import progress
 from ct_assets.deid.batch import dicomfile
 from ct_assets.deid.batch.dicomfile import Source
-from ct_assets.deid.batch.gather import TEXT_DELIMITERS, encodings_of
+from ct_assets.deid.batch.gather import encodings_of
 from ct_assets.deid.batch.raw_items import MANY_TO_WATCH, RawItems
-from ct_assets.deid.elements import lookup_tables, table, text, values, vrs
-from ct_assets.deid.elements.identifiers import MIN_SUBSTRING_CHARACTERS, Finder
-from ct_assets.deid.elements.rules import TEXT_VRS, UIDS_OF_STANDARD_KINDS, Do, Rule, Rules, keyword_of
+from ct_assets.deid.elements import cleaning, lookup_tables, readings, table, text, values, vrs
+from ct_assets.deid.elements.derive import MIN_SUBSTRING_CHARACTERS
+from ct_assets.deid.elements.identifiers import Finder, Where
+from ct_assets.deid.elements.rules import (
+    TEXT_VRS,
+    UIDS_OF_STANDARD_KINDS,
+    Do,
+    Rule,
+    Rules,
+    keyword_of,
+    vr_in_dictionary,
+)
 from ct_assets.deid.elements.table import AttributeTypes
 from ct_assets.identity.key import SecretKey
 from ct_assets.identity.uids import bare_uid, new_uid
@@ -31,20 +39,16 @@ from ct_assets.settings.deid import DeidProfile
 Fate = tuple[str, str, str]
 """Path of the element, rule, action taken."""
 
-KEPT, REMOVED, EMPTIED, REPLACED = "kept", "removed", "emptied", "replaced"
-SHIFTED, CLEANED, REMAPPED, CUT = "shifted", "cleaned", "uid replaced", "identifier cut out"
+KEPT, REMOVED, EMPTIED, REPLACED = cleaning.KEPT, "removed", "emptied", "replaced"
+SHIFTED, REMAPPED = "shifted", "uid replaced"
 
 MEMO_ENTRIES, MEMO_VALUE_BYTES = 20000, 8192
 BULK_BYTES = 1 << 20
-LONGEST_TEXT_BYTES = 1 << 18
-"""A longer text is no description, and searching it would take some 200 times its size in memory: it goes."""
-_NUMERIC = frozenset(b"0123456789+-.eE \\\0")
-_PHI_DIGITS = 7
 _TEXT_FOR_PEOPLE = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
-_CODED = frozenset((0x00080100, 0x00080102, 0x00080103, 0x00080104))
+_CODED = frozenset((0x00080100, 0x00080102, 0x00080103, 0x00080104, 0x00080119))
+_SCHEME = 0x00080102
 _ITEM = re.compile(r"\[\d+\]")
 _BYTES_A_NUMBER = {"AT": 4, "FD": 8, "FL": 4, "SL": 4, "SS": 2, "SV": 8, "UL": 4, "US": 2, "UV": 8}
-_SINGLE_VALUED_TEXT = frozenset(("LT", "ST", "UT", "UR"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class Engine:
     def __init__(self, profile: DeidProfile, key: SecretKey, finder: Finder) -> None:
         self.profile, self._key, self._finder = profile, key, finder
         self.rules = Rules(profile)
+        self.cleaner = cleaning.Cleaner(profile, finder)
         self._uids: dict[str, str] = {}
         self._memo: dict[object, tuple[bytes, bytes]] = {}
         self._memo_of: object = None
@@ -151,12 +156,12 @@ class Engine:
         """Whether an identifier long enough not to stand there by chance is in bytes read as text."""
         return any(
             end - start >= MIN_SUBSTRING_CHARACTERS or value[start:end].isdigit()
-            for start, end in self.spans(value, person, is_free_text=False)
+            for start, end in self.spans(value, person, Where.KEPT)
         )
 
-    def spans(self, value: str, person: Person, *, is_free_text: bool) -> list[text.Span]:
+    def spans(self, value: str, person: Person, where: Where) -> list[text.Span]:
         """Return where known identifiers stand in a text of this person's instance."""
-        return self._finder.spans(value, person.pseudonym, is_free_text=is_free_text)
+        return self._finder.spans(value, person.pseudonym, where)
 
 
 class Creator(NamedTuple):
@@ -177,6 +182,8 @@ class _Walk:
     ) -> None:
         self.engine, self.source, self.types, self.person = engine, source, types, person
         self.sop_class = sop_class
+        self.is_standard_code = False
+        """Whether the item in hand is a code of a standard terminology."""
         self.fates: list[Fate] = []
 
     def element(
@@ -209,7 +216,8 @@ class _Walk:
         items = dicomfile.items_of(element) if self._may_be_sequence(element, vr) else None
         if items is not None and (items or vr == "SQ"):
             return self._sequence(tag, element, items, rule, path, place, encodings)
-        if vr == "SQ" or not isinstance(element, RawDataElement):
+        is_text_of_sequence = vr in TEXT_VRS and not tag >> 16 & 1 and vr_in_dictionary(tag) == "SQ"
+        if vr == "SQ" or is_text_of_sequence or not isinstance(element, RawDataElement):
             self.fates.append((path, rule.label, REMOVED))  # bytes that no parser can follow
             return ()
         raw = dicomfile.raw_bytes(element)
@@ -316,9 +324,12 @@ class _Walk:
         chunks: list[bytes] = []
         cut = lookup_tables.surplus(own)
         self.fates += [(shown + keyword_of(tag), "lookup table", lookup_tables.ACTION) for tag in cut]
+        outer = self.is_standard_code
         for tag in sorted(own):
             element = cut.get(int(tag), own[tag])
+            self.is_standard_code = int(tag) in _CODED and _is_of_standard_scheme(own)
             chunks += self.element(int(tag), element, place, shown, encodings, creators, in_dummy)
+        self.is_standard_code = outer
         return b"".join(chunks)
 
     def _value(
@@ -389,51 +400,12 @@ class _Walk:
             return self._kind(raw)
         if vr == "UI":
             return raw, KEPT
-        if vr in ("DS", "IS") and _NUMERIC.issuperset(raw):
-            return self._number(vr, raw, rule)
-        if len(raw) > LONGEST_TEXT_BYTES:
-            return _instead(rule.otherwise, vr)
-        old = _decode(raw, encodings)
-        if old is None:
-            if rule.do in (Do.CLEAN, Do.CLEAN_WHOLE):
-                return _instead(rule.otherwise, vr)
-            old = raw.decode("latin-1")
-        separator = "\0" if vr in _SINGLE_VALUED_TEXT else "\\"
-        parts = [part.strip(" \0\r\n") for part in old.split(separator)]
-        new = [self._part(part, rule) for part in parts]
+        new, kept, action = self.engine.cleaner.clean(
+            vr, raw, rule, encodings, self.person.pseudonym, is_standard_code=self.is_standard_code
+        )
         if vr in _TEXT_FOR_PEOPLE and tag not in _CODED:
-            self.engine.kept_texts.update((keyword_of(tag), part) for part in new if part)
-        if new == parts:
-            return raw, KEPT
-        if not any(new):
-            return _instead(rule.otherwise, vr)
-        action = CLEANED if rule.do in (Do.CLEAN, Do.CLEAN_WHOLE) else CUT
-        return _encode(separator.join(new), encodings), action
-
-    def _part(self, part: str, rule: Rule) -> str:
-        """Return what stays of one text value."""
-        if not part:
-            return ""
-        is_free = rule.do is not Do.KEEP
-        known = self.engine.spans(part, self.person, is_free_text=is_free)
-        match rule.do:
-            case Do.CLEAN:
-                return text.clean_description(part, known)
-            case Do.CLEAN_WHOLE:
-                return "" if known or not text.is_harmless_text(part) else part
-            case Do.RESEARCH_LABEL:
-                spans = known + text.pattern_spans(part)
-                return text.without_spans(part, spans) if spans else part
-        return text.without_spans(part, known) if known else part
-
-    def _number(self, vr: str, raw: bytes, rule: Rule) -> tuple[bytes | None, str]:
-        """A numeric string stays unless a whole value of seven digits and more is a known number."""
-        for part in raw.split(b"\\"):
-            digits = part.strip(b" \0").decode("ascii")
-            is_long = len(digits) >= _PHI_DIGITS and digits.isdigit()
-            if is_long and self.engine.spans(digits, self.person, is_free_text=False):
-                return _instead(rule.otherwise, vr)
-        return raw, KEPT
+            self.engine.kept_texts.update((keyword_of(tag), part) for part in kept if part)
+        return _instead(rule.otherwise, vr) if new is None else (new, action)
 
     def _binary(self, vr: str, raw: bytes, rule: Rule) -> tuple[bytes | None, str]:
         """Numbers in binary and opaque bytes stay unless a known identifier can be read in them."""
@@ -484,38 +456,27 @@ def _instead(do: Do, vr: str) -> tuple[bytes | None, str]:
 
 
 def _character_set(raw: bytes) -> tuple[bytes | None, str]:
-    """Keep a SpecificCharacterSet of defined terms (PS3.3 C.12.1.1.2); other values may say anything.
+    """Keep a SpecificCharacterSet of defined terms (PS3.3 C.12.1.1.2), misspelt ones put right; other values may
+    say anything.
 
     They go altogether: the element is Type 1C, so an empty one would be an error that was not there before.
     """
-    terms = [term.strip(" \0") for term in raw.decode("ascii", "replace").split("\\")]
-    if all(term in charset.python_encoding for term in terms):
-        return raw, KEPT
-    return None, REMOVED
+    terms = readings.defined_terms(raw)
+    if terms is None:
+        return None, REMOVED
+    written = "\\".join(terms).encode()
+    return (raw, KEPT) if written == raw.rstrip(b" \0") else (written, REPLACED)
+
+
+def _is_of_standard_scheme(own: Mapping[int, RawDataElement | DataElement]) -> bool:
+    scheme = own.get(_SCHEME)
+    if not isinstance(scheme, RawDataElement):
+        return False
+    return dicomfile.raw_bytes(scheme).decode("ascii", "replace").strip(" \0") in cleaning.STANDARD_SCHEMES
 
 
 def _looks_like_text(vr: str, raw: bytes) -> bool:
     return vr == "UN" and all(32 <= byte < 127 or byte in (0, 9, 10, 13) for byte in raw[:256])
-
-
-def _decode(raw: bytes, encodings: tuple[str, ...]) -> str | None:
-    if raw.isascii() and b"\x1b" not in raw:
-        return raw.decode("ascii")
-    try:
-        if len(encodings) == 1 and b"\x1b" not in raw:
-            return raw.decode(encodings[0] if encodings[0] != "iso8859" else "latin-1")
-        return charset.decode_bytes(raw, list(encodings), TEXT_DELIMITERS)
-    except Exception:
-        return None
-
-
-def _encode(value: str, encodings: tuple[str, ...]) -> bytes:
-    if value.isascii():
-        return value.encode("ascii")
-    try:
-        return charset.encode_string(value, list(encodings))
-    except Exception:
-        return value.encode("ascii", "ignore")
 
 
 def _fates_json(fates: list[Fate]) -> list[bytes]:

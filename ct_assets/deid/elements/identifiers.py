@@ -17,16 +17,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
+from typing import NamedTuple
 
 import ahocorasick
 
 from ct_assets.deid.elements import dates
-from ct_assets.deid.elements.derive import Sure, forms, is_ambiguous, spellings
-from ct_assets.deid.elements.spelling import Spelt, fold, is_ideographic, spelt
+from ct_assets.deid.elements.derive import Sure, forms
+from ct_assets.deid.elements.spelling import Spelt, fold, is_ideographic, spelt, words
 
 Span = tuple[int, int]
 
-_HONORIFICS = tuple("女士 先生 小姐 太太 氏 さん さま 様 君 くん ちゃん 님 씨 教授 医生 大夫 老师 同志 夫人 患者".split())
+_HONORIFICS = tuple(
+    words("女士 先生 小姐 太太 氏 さん さま 様 君 くん ちゃん 님 씨 教授 医生 大夫 老师 同志 夫人 患者")
+)
 """What makes a family name of one ideograph a name."""
 
 
@@ -42,6 +45,15 @@ class Where(Enum):
 
 
 Kind = str
+
+
+class Sought(NamedTuple):
+    """Where the leak scan searches a form."""
+
+    owners: frozenset[str] | None
+    """Pseudonyms of the patients in whose objects; None: in all."""
+    is_inside: bool
+    """Inside longer words too."""
 
 
 @dataclass
@@ -64,7 +76,8 @@ class Identifiers:
                 self.days[owner].add(day)
                 if kind == "birth_date":
                     self.births[owner].add("{:04d}{:02d}{:02d}".format(*day))
-            return
+            if kind == "date":
+                return
         known = self.forms[owner]
         for form, sure in _forms(kind, value):
             known[form] = known.get(form, Sure.OWN) | sure
@@ -77,36 +90,41 @@ class Identifiers:
 
     def join(self, owners: Iterable[str]) -> None:
         """Make several pseudonyms share what is known of each: they are one person, or share a study."""
-        named = sorted(owners)
-        for store in (self.forms, self.written, self.births, self.days):
-            together = store[named[0]]
-            for owner in named[1:]:
-                if isinstance(together, dict):
-                    for form, sure in store[owner].items():  # type: ignore[attr-defined]
-                        together[form] = together.get(form, Sure.OWN) | sure
-                else:
-                    together |= store[owner]  # type: ignore[arg-type]
-                store[owner] = together  # type: ignore[assignment]
+        first, *rest = sorted(owners)
+        for owner in rest:
+            for form, sure in self.forms[owner].items():
+                self.forms[first][form] = self.forms[first].get(form, Sure.OWN) | sure
+            self.written[first] |= self.written[owner]
+            self.births[first] |= self.births[owner]
+            self.days[first] |= self.days[owner]
+        for owner in rest:
+            self.forms[owner], self.written[owner] = self.forms[first], self.written[first]
+            self.births[owner], self.days[owner] = self.births[first], self.days[first]
 
-    def searched(self) -> dict[str, frozenset[str] | None]:
-        """Return what the leak scan searches: each form with the patients in whose objects (None: in all)."""
-        owners: dict[str, set[str] | None] = {}
+    def searched(self) -> dict[str, Sought]:
+        """Return what the leak scan searches: forms and words as written, with the patients in whose objects."""
+        owners: dict[str, set[str]] = defaultdict(set)
+        sure_of: dict[str, Sure] = defaultdict(lambda: Sure.OWN)
         for owner, known in self.forms.items():
             for form, sure in known.items():
-                if sure & Sure.WIDE:
-                    owners[form] = None
-                elif sure & Sure.STRONG and owner and (of := owners.setdefault(form, set())) is not None:
-                    of.add(owner)
-        for owner, words in self.written.items():
-            for word in words:
-                if owner and (of := owners.setdefault(word, set())) is not None:
-                    of.add(owner)
-        return {form: None if of is None else frozenset(of) for form, of in sorted(owners.items())}
+                if sure & Sure.WIDE or (sure & Sure.STRONG and owner):
+                    owners[form].add(owner)
+                    sure_of[form] |= sure
+        for owner, written in self.written.items():
+            for word in written if owner else ():
+                owners[word].add(owner)
+                sure_of[word] |= self.forms[owner].get(fold(word).replace(" ", ""), Sure.OWN) & ~Sure.WIDE
+        return {
+            form: Sought(
+                None if sure_of[form] & Sure.WIDE else frozenset(of), bool(sure_of[form] & Sure.INSIDE)
+            )
+            for form, of in sorted(owners.items())
+        }
 
-    @property
-    def strong(self) -> set[str]:
-        """Forms that identify wherever they stand in the patient's objects."""
-        return {form for known in self.forms.values() for form, sure in known.items() if sure & Sure.STRONG}
+    def strong(self, owner: str) -> set[str]:
+        """Return the forms that mean a patient in every text of theirs, and the words as written."""
+        known = self.forms.get(owner, {})
+        return {form for form, sure in known.items() if sure & Sure.STRONG} | self.written.get(owner, set())
 
 
 @lru_cache(maxsize=16384)
@@ -201,10 +219,13 @@ def _is_addressed(read: Spelt, end: int) -> bool:
     """Whether a family name of one ideograph stands alone or before a form of address."""
     if any(read.letters.startswith(fold(title).replace(" ", ""), end) for title in _HONORIFICS):
         return True
-    is_alone_behind = end >= len(read.letters) or read.gaps[end] > read.gaps[end - 1] or not is_ideographic(read.letters[end])
+    is_alone_behind = (
+        end >= len(read.letters)
+        or read.gaps[end] > read.gaps[end - 1]
+        or not is_ideographic(read.letters[end])
+    )
     before = end - 2
-    is_alone_before = before < 0 or read.gaps[before] < read.gaps[end - 1] or not is_ideographic(read.letters[before])
+    is_alone_before = (
+        before < 0 or read.gaps[before] < read.gaps[end - 1] or not is_ideographic(read.letters[before])
+    )
     return is_alone_behind and is_alone_before
-
-
-__all__ = ["Finder", "Identifiers", "Sure", "Where", "is_ambiguous", "spellings"]

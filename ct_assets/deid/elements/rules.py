@@ -14,6 +14,7 @@ from functools import lru_cache
 from pydicom.datadict import dictionary_keyword, dictionary_VR, keyword_for_tag, tag_for_keyword
 
 from ct_assets.deid.elements import table
+from ct_assets.deid.elements.spelling import words
 from ct_assets.deid.elements.table import AttributeTypes, Row
 from ct_assets.errors import UsageError
 from ct_assets.settings.deid import DeidProfile, SiteRule
@@ -27,6 +28,10 @@ class Do(Enum):
     DUMMY = "dummy"
     KEEP = "keep"
     """The value stays; known identifiers in it are searched."""
+    VALUE = "value"
+    """A technical value: stays but for known identifiers, dates, telephone numbers and addresses."""
+    CODE = "code"
+    """A code or its meaning: stays where its scheme is a standard terminology, else like a technical value."""
     CLEAN = "clean"
     """A short description: harmless words stay."""
     CLEAN_WHOLE = "clean whole"
@@ -37,6 +42,10 @@ class Do(Enum):
     """A date: moved by the patient's days."""
     TIME = "time"
     """A clock time: stays where it is one."""
+    NUMBER = "number"
+    """An IS or DS: stays where it is a number."""
+    ADDRESS = "address"
+    """An address of the net: stays where its host publishes coding schemes."""
     AGE = "age"
     UID = "uid"
     DESCEND = "descend"
@@ -74,17 +83,6 @@ RESEARCH_LABELS = frozenset(
 )
 """Labels of regions and segments: research reads them, so they stay word by word."""
 
-SHORT_TEXTS_KEPT_AS_THEY_ARE = frozenset(
-    tag_for_keyword(keyword)
-    for keyword in (
-        "CodeMeaning", "ExtendedCodeMeaning", "CodingSchemeName", "CodingSchemeExternalID",
-        "CodingSchemeResponsibleOrganization", "GridAbsorbingMaterial", "GridSpacingMaterial", "DetectorMode",
-        "AlgorithmParameters", "FractionPattern", "EXIFVersion", "ImageDisplayFormat",
-        "ConceptualVolumeCombinationExpression",
-    )
-)  # fmt: skip
-"""Unlisted texts that are defined terms or coded, whatever their VR."""
-
 UIDS_OF_KINDS = frozenset(
     tag_for_keyword(keyword)
     for keyword in (
@@ -102,23 +100,25 @@ UIDS_OF_STANDARD_KINDS = UIDS_OF_KINDS - {
 }
 """Of these, the classes and transfer syntaxes: the Standard's own stay (and the instance's own class)."""
 
-UNLISTED_BUT_IDENTIFYING = frozenset(
+UNLISTED_SEQUENCES_THAT_IDENTIFY = frozenset(
     tag_for_keyword(keyword)
     for keyword in (
-        "PatientBirthDateInAlternativeCalendar", "PatientDeathDateInAlternativeCalendar", "NTPSourceAddress",
-        "IssuerOfPatientIDQualifiersSequence", "IssuerOfAccessionNumberSequence", "LocalNamespaceEntityID",
-        "UniversalEntityID", "AssigningFacilitySequence", "AssigningJurisdictionCodeSequence",
-        "AssigningAgencyOrDepartmentCodeSequence", "OrderPlacerIdentifierSequence",
-        "OrderFillerIdentifierSequence", "PlacerOrderNumberImagingServiceRequestRetired",
-        "FillerOrderNumberImagingServiceRequestRetired", "PlacerOrderNumberProcedure",
-        "FillerOrderNumberProcedure", "OwnerID", "ContactDisplayName", "StorageMediaFileSetID",
-        "HangingProtocolCreator", "HangingProtocolUserGroupName", "PrintJobID", "PrinterName",
-        "BreedRegistrationNumber", "CompressionOriginator", "AssignedLocation", "BoardingPassID", "ItineraryID",
+        "IssuerOfPatientIDQualifiersSequence", "IssuerOfAccessionNumberSequence", "AssigningFacilitySequence",
+        "AssigningJurisdictionCodeSequence", "AssigningAgencyOrDepartmentCodeSequence",
+        "OrderPlacerIdentifierSequence", "OrderFillerIdentifierSequence",
     )
 )  # fmt: skip
-"""Attributes that the table forgets: numbers, places and issuers that lead to a person."""
+"""Sequences that the table forgets: issuers and orders that lead to a person."""
 
-ADDRESSES_KEPT = frozenset(tag_for_keyword(keyword) for keyword in ("CodingSchemeURL", "URNCodeValue"))
+PUBLIC_HOSTS = frozenset(
+    words(
+        """dicom.nema.org nema.org medical.nema.org loinc.org snomed.info www.snomed.org unitsofmeasure.org ucum.org
+        hl7.org terminology.hl7.org www.hl7.org radlex.org www.radlex.org purl.org purl.obolibrary.org ncit.nci.nih.gov
+        www.nlm.nih.gov bioontology.org purl.bioontology.org www.omg.org who.int www.who.int icd.who.int www.w3.org
+        id.who.int"""
+    )
+)
+"""Hosts that publish coding schemes: addresses there name no clinic."""
 
 STRUCTURED_CONTENT_CODE, GRAPHICS_CODE = "113104", "113103"
 CHARACTER_SET = 0x00080005
@@ -252,8 +252,10 @@ class Rules:
         keyword = keyword_for_tag(tag)
         if not keyword:
             return Rule(Do.REMOVE, "unknown attribute")
-        if tag in UNLISTED_BUT_IDENTIFYING:
-            return Rule(_by_type("X/Z/D", attribute_type), "unlisted identifier")
+        kind = table.text_kinds().get(tag, "")
+        gone = _by_type("X/Z/D", attribute_type)
+        if kind == "identifier" or tag in UNLISTED_SEQUENCES_THAT_IDENTIFY:
+            return Rule(gone, "unlisted identifier")
         if vr == "SQ":
             return Rule(Do.DESCEND_DUMMY if in_dummy else Do.DESCEND, label)
         if vr == "PN":
@@ -264,8 +266,8 @@ class Rules:
             return Rule(Do.KEEP if self.profile.retain_uids else Do.UID, "unlisted UID", otherwise)
         if vr in ("DA", "DT", "TM"):
             return self._unlisted_date(vr)
-        if vr == "UR" and tag not in ADDRESSES_KEPT:
-            return Rule(Do.DUMMY, "unlisted network address")
+        if kind == "address" or vr == "UR":
+            return Rule(Do.ADDRESS, "unlisted network address", Do.DUMMY)
         if vr == "AS":
             return Rule(Do.AGE, label, Do.EMPTY)
         if (
@@ -274,15 +276,18 @@ class Rules:
             and not keyword.startswith("CodingScheme")
         ):
             return Rule(Do.DUMMY, "inside a replaced sequence")
+        if vr in ("IS", "DS"):
+            return Rule(Do.NUMBER, label, Do.EMPTY if attribute_type < 3 else Do.REMOVE)
         if tag in RESEARCH_LABELS:
             return Rule(Do.RESEARCH_LABEL, label, Do.DUMMY)
-        if tag not in SHORT_TEXTS_KEPT_AS_THEY_ARE:
-            cleans = self.profile.clean_descriptors
-            if vr in FREE_TEXT_VRS:
-                return Rule(Do.CLEAN_WHOLE if cleans else Do.EMPTY, "unlisted free text", Do.EMPTY)
-            if vr in ("LO", "SH", "UC") and keyword.endswith(_DESCRIPTION_ENDINGS):
-                return Rule(Do.CLEAN if cleans else Do.EMPTY, "unlisted description", Do.EMPTY)
-        return Rule(Do.KEEP, label, otherwise)
+        if kind == "code":
+            return Rule(Do.CODE, label, otherwise)
+        cleans = self.profile.clean_descriptors
+        if vr in FREE_TEXT_VRS and kind != "value":
+            return Rule(Do.CLEAN_WHOLE if cleans else Do.EMPTY, "unlisted free text", Do.EMPTY)
+        if kind == "description":
+            return Rule(Do.CLEAN if cleans else Do.EMPTY, "unlisted description", Do.EMPTY)
+        return Rule(Do.VALUE if vr in ("LO", "SH", "UC", *FREE_TEXT_VRS) else Do.KEEP, label, otherwise)
 
     def _unlisted_date(self, vr: str) -> Rule:
         label = "unlisted date or time"
@@ -341,16 +346,6 @@ def _is_of_signature_or_encryption(tag: int) -> bool:
     return 0x04000005 <= tag <= 0x04000520 or tag in (0x4FFE0001, 0xFFFAFFFA)
 
 
-_DESCRIPTION_ENDINGS = (
-    "Description",
-    "Comment",
-    "Comments",
-    "Remarks",
-    "Notes",
-    "Text",
-    "Narrative",
-    "Reason",
-)
 _NEVER_BY_SITE = frozenset((PATIENT_ID, PATIENT_NAME, 0x0020000D, 0x0020000E, 0x00080018))
 _NEEDED = frozenset(
     tag_for_keyword(keyword)

@@ -16,6 +16,12 @@ from importlib import resources
 LONGEST_REMEMBERED = 256
 """Longer texts are folded anew each time, so that memory stays bounded."""
 
+
+def words(listed: str) -> list[str]:
+    """Return the words of a list that is written with blanks between them."""
+    return listed.split()
+
+
 LETTERS_THAT_DO_NOT_DECOMPOSE = {
     "ł": "l", "Ł": "l", "ø": "o", "Ø": "o", "đ": "d", "Đ": "d", "ð": "d", "Ð": "d", "þ": "th", "Þ": "th",
     "æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe", "ı": "i", "ħ": "h", "Ħ": "h", "ŧ": "t", "Ŧ": "t", "ß": "ss",
@@ -37,14 +43,14 @@ _GREEK = {
 _ARMENIAN = dict(
     zip(
         "աբգդեզէըթժիլխծկհձղճմյնշոչպջռսվտրցւփքօֆև",
-        "a b g d e z e y t zh i l kh ts k h dz gh ch m y n sh o ch p j r s v t r ts v p k o f ev".split(),
+        words("a b g d e z e y t zh i l kh ts k h dz gh ch m y n sh o ch p j r s v t r ts v p k o f ev"),
         strict=True,
     )
 )
 _GEORGIAN = dict(
     zip(
         "აბგდევზთიკლმნოპჟრსტუფქღყშჩცძწჭხჯჰ",
-        "a b g d e v z t i k l m n o p zh r s t u p k gh q sh ch ts dz ts ch kh j h".split(),
+        words("a b g d e v z t i k l m n o p zh r s t u p k gh q sh ch ts dz ts ch kh j h"),
         strict=True,
     )
 )
@@ -55,7 +61,18 @@ LOOK_ALIKE = {
     "α": "a", "β": "b", "ε": "e", "ζ": "z", "η": "n", "ι": "i", "κ": "k", "μ": "m", "ν": "v", "ο": "o", "ρ": "p",
     "τ": "t", "υ": "u", "χ": "x", "γ": "y", "ω": "w", "σ": "o", "օ": "o", "ո": "n", "ս": "u", "հ": "h",
 }  # fmt: skip
-_IN_CAPITALS = {"Н": "h", "В": "b", "Ρ": "p", "Ν": "n", "Η": "h", "Υ": "y", "Χ": "x", "Β": "b", "Ζ": "z", "Μ": "m"}
+_IN_CAPITALS = {
+    "Н": "h",
+    "В": "b",
+    "Ρ": "p",
+    "Ν": "n",
+    "Η": "h",
+    "Υ": "y",
+    "Χ": "x",
+    "Β": "b",
+    "Ζ": "z",
+    "Μ": "m",
+}
 """Capitals that look like another Latin letter than their small form does."""
 
 
@@ -104,7 +121,11 @@ def folded_with_places(text: str) -> list[tuple[str, int]]:
     latin = None if text.isascii() else _reads_as_latin(text)
     blank = True
     for place, character in enumerate(text):
-        folded = character.lower() if character.isascii() else _folded(character, latin is not None and latin[place])
+        folded = (
+            character.lower()
+            if character.isascii()
+            else _folded(character, latin is not None and latin[place])
+        )
         for part in folded:
             if part.isalnum():
                 characters.append((part, place))
@@ -156,7 +177,8 @@ def _is_boundary(text: str, place: int, before: int, character: str, last: str) 
 def is_ideographic(text: str) -> bool:
     """Whether ideographs, kana or Hangul are in the text: scripts that part no words."""
     return any(
-        "\u2e80" <= sign <= "\u9fff" or "\uac00" <= sign <= "\ud7af" or "\u1100" <= sign <= "\u11ff" for sign in text
+        "\u2e80" <= sign <= "\u9fff" or "\uac00" <= sign <= "\ud7af" or "\u1100" <= sign <= "\u11ff"
+        for sign in text
     )
 
 

@@ -98,6 +98,17 @@ def _types_of(iod: str | None) -> AttributeTypes:
     return AttributeTypes(by_place)
 
 
+@cache
+def text_kinds() -> Mapping[int, str]:
+    """Return how each text attribute that Table E.1-1 does not name is treated, by tag.
+
+    From `data/text_attributes.csv`, made by `scripts/make_text_rules.py`, so that a person can review it.
+    """
+    listed = (resources.files("ct_assets.deid") / "data" / "text_attributes.csv").read_text("utf-8")
+    rows = (line.split(",", 4) for line in listed.splitlines()[1:])
+    return {int(tag, 16): kind for tag, _, _, kind, _ in rows if kind != "listed"}
+
+
 def fold_creator(creator: str) -> str:
     """Return a private creator as creators are compared: padding off, runs of blanks as one, case folded."""
     return " ".join(creator.replace("\0", " ").split()).casefold()

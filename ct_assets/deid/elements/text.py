@@ -1,19 +1,19 @@
-"""Text: folding for comparison, and cleaning descriptions down to what is harmless.
+"""Text: cleaning descriptions down to what is harmless.
 
-Belongs here: how spellings are made comparable, which words and numbers a description may keep (PS3.15
-E.3.5, Clean Descriptors), and the patterns of identifiers that need no knowledge of the patient. Does not:
-the patient's known identifiers (`identifiers`).
+Belongs here: which words and numbers a description may keep (PS3.15 E.3.5, Clean Descriptors), and the patterns of
+identifiers that need no knowledge of the patient. Does not: the patient's known identifiers (`identifiers`), how
+spellings are made comparable (`spelling`), dates and ages (`dates`, `ages`).
 """
 
 import re
-import unicodedata
 from bisect import bisect_left
-from functools import cache, lru_cache
+from functools import cache
 from importlib import resources
 
+from ct_assets.deid.elements import dates
+from ct_assets.deid.elements.spelling import fold
+
 Span = tuple[int, int]
-LONGEST_REMEMBERED = 256
-"""Characters of a text up to which its folded form is remembered."""
 
 _WORDS_THAT_LEAD_ON = frozenset(
     [
@@ -40,87 +40,29 @@ _WORDS_THAT_LEAD_ON = frozenset(
     ]
 )
 
-_LETTERS_THAT_DO_NOT_DECOMPOSE = {
-    "ł": "l", "Ł": "l", "ø": "o", "Ø": "o", "đ": "d", "Đ": "d", "ð": "d", "Ð": "d", "þ": "th", "Þ": "th",
-    "æ": "ae", "Æ": "ae", "œ": "oe", "Œ": "oe", "ı": "i", "ħ": "h", "Ħ": "h", "ŧ": "t", "Ŧ": "t",
-}  # fmt: skip
-_TRANSLITERATIONS = str.maketrans(
-    {
-        "ä": "ae",
-        "ö": "oe",
-        "ü": "ue",
-        "Ä": "Ae",
-        "Ö": "Oe",
-        "Ü": "Ue",
-        "å": "aa",
-        "Å": "Aa",
-        "ø": "oe",
-        "Ø": "Oe",
-    }
-)
-
 _WORD = re.compile(r"[^\W_]+(?:[.,](?=\d)\d+)?")
-_NUMBER_WORD = re.compile(
-    r"\d{1,4}(?:[.,]\d{1,4})?(?:mm|cm|ml|mg|kv|kvp|ma|mas|s|sec|min|hu|mgy|gy|cgy|x|d|p|deg|bit|b|st|nd|rd|th)?"
-    r"|[a-z]{1,4}\d{1,3}[a-z]{0,2}|\d{1,3}[a-z]{1,3}",
-    re.IGNORECASE,
+_UNIT = (
+    r"mm|cm|ml|mg|kv|kvp|ma|mas|s|sec|min|hu|mgy|gy|cgy|x|d|p|deg|bit|b|st|nd|rd|th|ms|hz|khz|mhz|t|mev|mv|mu"
 )
+_NUMBER_WORD = re.compile(rf"\d{{1,4}}(?:[.,]\d{{1,4}})?(?:{_UNIT})?", re.IGNORECASE)
+_TECHNICAL_CODE = re.compile(
+    r"[A-Za-z]{1,4}\d{1,3}[A-Za-z]{0,2}|\d{1,3}[A-Za-z]{1,3}|(?:[A-Za-z]{1,2}\d{1,2}){2}|[A-Za-z]{1,2}\d{1,2}[A-Za-z]\d"
+)
+"""A short technical code, as of kernels, vertebrae, sequences and structures (`B31f`, `L5S1`, `GTV1`, `3D`): at most
+three digits in a run and four in all. What is longer is somebody's number, unless all its letters are known words."""
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _ABBREVIATION = re.compile(r"[A-Z]{1,3}")
+_PHONE_DIGITS = 7
 _PATTERNS = re.compile(
     r"(?P<mail>(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+)"
     r"|(?P<url>\b(?:https?|ftp)://\S+|\bwww\.\S+)"
     r"|(?P<uid>(?<![\d.])[0-2](?:\.\d+){5,}(?![\d.]))"
-    r"|(?P<date>(?<!\d)(?:\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d\d)|(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2}"
+    r"|(?P<date>(?<!\d)(?:\d{1,2}[./_-]\d{1,2}[./_-](?:\d{4}|\d\d)|(?:19|20)\d\d[./_-]\d{1,2}[./_-]\d{1,2}"
     r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))(?!\d))"
     r"|(?P<title>\b(?:Mrs?|Ms|Miss|Dr|Prof|Herrn?|Frau|Mme|Mlle|Sr|Sra)\b\.?(?:\s+[^\W\d_][\w'’-]*){1,3})"
     r"|(?P<phone>(?<![\w.])\+?\(?\d{2,5}\)?(?:[ /-]\(?\d{2,8}\)?){1,4}(?![\w.]))"
     r"|(?P<number>(?<![\d.])\d{6,}(?![\d.]))",
 )
-
-
-def fold(text: str) -> str:
-    """Return the text as spellings are compared: no case, no accents, every run of other signs one blank."""
-    return _fold_short(text) if len(text) <= LONGEST_REMEMBERED else _fold(text)
-
-
-def _fold(text: str) -> str:
-    return "".join(folded for folded, _ in folded_with_places(text)).strip()
-
-
-_fold_short = lru_cache(maxsize=4096)(_fold)
-
-
-def folded_with_places(text: str) -> list[tuple[str, int]]:
-    """Return the folded characters with the index in `text` each comes from (for cutting spans out)."""
-    characters: list[tuple[str, int]] = []
-    blank = True
-    for place, character in enumerate(text):
-        folded = character.lower() if character.isascii() else _folded_character(character)
-        for part in folded:
-            if part.isalnum():
-                characters.append((part, place))
-                blank = False
-            elif not blank:
-                characters.append((" ", place))
-                blank = True
-    return characters
-
-
-@lru_cache(maxsize=8192)
-def _folded_character(character: str) -> str:
-    plain = _LETTERS_THAT_DO_NOT_DECOMPOSE.get(character)
-    if plain is None:
-        decomposed = unicodedata.normalize("NFKD", character).casefold()
-        plain = "".join(part for part in decomposed if not unicodedata.combining(part))
-        if not plain and unicodedata.combining(character):
-            return ""
-    return plain or " "
-
-
-def spellings(text: str) -> set[str]:
-    """Return the folded spellings of a name: accents dropped, and written out (`ü` as u and as ue)."""
-    return {fold(text), fold(unicodedata.normalize("NFC", text).translate(_TRANSLITERATIONS))} - {""}
 
 
 @cache
@@ -138,7 +80,7 @@ def is_harmless_word(word: str) -> bool:
         return True
     if _YEAR.fullmatch(word):
         return False
-    return bool(_NUMBER_WORD.fullmatch(word) or _ABBREVIATION.fullmatch(word))
+    return any(pattern.fullmatch(word) for pattern in (_NUMBER_WORD, _TECHNICAL_CODE, _ABBREVIATION))
 
 
 def merged(spans: list[Span]) -> list[Span]:
@@ -158,10 +100,25 @@ def overlaps(spans: list[Span], start: int, end: int) -> bool:
     return place > 0 and spans[place - 1][1] > start
 
 
-def pattern_spans(text: str) -> list[Span]:
+def pattern_spans(text: str, *, is_value: bool = False) -> list[Span]:
     """Return where the text has the form of a date, telephone number, address of the net, title with name,
-    UID or long number."""
-    return [found.span() for found in _PATTERNS.finditer(text)]
+    UID or long number.
+
+    In a technical value (`is_value`) numbers are the rule: only what has the seven digits of a telephone number is
+    one, and a long number by itself says nothing.
+    """
+    return [
+        found.span()
+        for found in _PATTERNS.finditer(text)
+        if not is_value
+        or (
+            found.lastgroup != "number" and (found.lastgroup != "phone" or _digits(found[0]) >= _PHONE_DIGITS)
+        )
+    ]
+
+
+def _digits(text: str) -> int:
+    return sum(character.isdigit() for character in text)
 
 
 def clean_description(text: str, known: list[Span]) -> str:
@@ -170,7 +127,7 @@ def clean_description(text: str, known: list[Span]) -> str:
     Unchanged text comes back as it is; otherwise the words that stay are joined by the signs that stood
     between them where both neighbours stay, else by a blank.
     """
-    cut = merged([*known, *pattern_spans(text)])
+    cut = merged([*known, *pattern_spans(text), *dates.spans(text, (), any_plausible=True)])
     kept: list[str] = []
     last_end: int | None = None
     is_changed = bool(cut)
@@ -214,11 +171,17 @@ def _is_harmless_piece(word: str) -> bool:
     if is_harmless_word(word):
         return True
     parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", word)
-    return (
-        len(parts) > 1
-        and "".join(parts) == word
-        and all(
-            is_harmless_word(part) and not _YEAR.fullmatch(part) and (len(part) > 1 or part.isdigit())
-            for part in parts
+    if len(parts) < 2 or "".join(parts) != word or _YEAR.search(word):
+        return False
+    has_digits = any(part.isdigit() for part in parts)
+    return all(_is_harmless_part(part, beside_digits=has_digits) for part in parts)
+
+
+def _is_harmless_part(part: str, *, beside_digits: bool) -> bool:
+    if part.isdigit():
+        return len(part) <= 3
+    if beside_digits:  # abbreviations joined to digits are somebody's number
+        return len(part) > 1 and (
+            fold(part) in harmless_words() or bool(re.fullmatch(_UNIT, part, re.IGNORECASE))
         )
-    )
+    return len(part) > 1 and is_harmless_word(part)

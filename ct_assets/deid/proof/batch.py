@@ -4,14 +4,14 @@ Belongs here: which files and which parts of the audit a worker searches. Does n
 (`leak_scan`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ct_assets import parallel, progress
 from ct_assets.deid.batch.outcomes import Outcome
 from ct_assets.deid.elements.identifiers import Identifiers
-from ct_assets.deid.elements.text import fold
+from ct_assets.deid.elements.spelling import fold
 from ct_assets.deid.proof.leak_scan import Hit, LeakScanner, Searched, scan_files
 from ct_assets.identity.key import SecretKey
 from ct_assets.layout import DeidPaths
@@ -45,54 +45,70 @@ _scanner: LeakScanner | None = None
 _audit = Path()
 
 
-def scan(
-    staged: DeidPaths,
-    outcomes: list[Outcome],
-    identifiers: Identifiers,
-    old_uids: list[str],
-    key: SecretKey,
-    own_text: str,
-    *,
-    workers: int,
-    preload: tuple[str, ...],
-) -> list[Hit]:
-    """Search released files, their names, the audit and the page; return what was found.
+@dataclass(frozen=True)
+class Proof:
+    """What is searched for in one batch, and by how many workers."""
 
-    `own_text` is what the page and DeidentificationMethod say whatever the patients are called.
-    """
-    searched = Searched(
-        identifiers.searched_everywhere,
-        frozenset(old_uids),
-        {patient: frozenset(dates) for patient, dates in identifiers.births.items()},
-        own_words(own_text),
-    )
-    released = [(one.path, one.pixels_after) for one in outcomes if one.path]
-    tasks = [
-        _Task(staged.dicom, released[start : start + FILES_A_TASK])
-        for start in range(0, len(released), FILES_A_TASK)
-    ]
-    tasks += [
-        _Task(staged.dicom, [], (path, start, length))
-        for path in (staged.audit, staged.report)
-        for start, length in _blocks(path)
-    ]
-    hits: list[Hit] = []
-    with progress.track("leak scan", len(released)) as advance:
-        for task, found in zip(
+    searched: Searched
+    key: SecretKey
+    workers: int
+    preload: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        identifiers: Identifiers,
+        old_uids: list[str],
+        own_text: str,
+        key: SecretKey,
+        *,
+        workers: int,
+        preload: tuple[str, ...],
+    ) -> "Proof":
+        """`own_text` is what the page and DeidentificationMethod say whatever the patients are called."""
+        births = {patient: frozenset(dates) for patient, dates in identifiers.births.items()}
+        searched = Searched(identifiers.searched(), frozenset(old_uids), births, own_words(own_text))
+        return cls(searched, key, workers, preload)
+
+    def objects(self, staged: DeidPaths, outcomes: Sequence[Outcome]) -> list[Hit]:
+        """Search released files and their names."""
+        released = [(one.path, one.pixels_after) for one in outcomes if one.path]
+        tasks = [
+            _Task(staged.dicom, released[start : start + FILES_A_TASK])
+            for start in range(0, len(released), FILES_A_TASK)
+        ]
+        return self._run(tasks, staged, len(released))
+
+    def texts(self, staged: DeidPaths) -> list[Hit]:
+        """Search the audit and the page."""
+        tasks = [
+            _Task(staged.dicom, [], (path, start, length))
+            for path in (staged.audit, staged.report)
+            for start, length in _blocks(path)
+        ]
+        return self._run(tasks, staged, 0)
+
+    def without_identifiers(self, texts: Iterable[str]) -> set[str]:
+        """Return the texts that hold nothing that is searched: a word that stays in one patient's object can be
+        another's name, and the page is of all."""
+        scanner = LeakScanner(self.searched, self.key)
+        return {text for text in texts if not scanner.text(text.encode(), "page")}
+
+    def _run(self, tasks: list[_Task], staged: DeidPaths, objects: int) -> list[Hit]:
+        hits: list[Hit] = []
+        found = parallel.map_ordered(
+            _scan_task,
             tasks,
-            parallel.map_ordered(
-                _scan_task,
-                tasks,
-                workers=workers,
-                preload=preload,
-                initializer=_start,
-                initargs=(searched, key, staged.audit),
-            ),
-            strict=True,
-        ):
-            hits += found
-            advance(len(task.released))
-    return hits
+            workers=self.workers,
+            preload=self.preload,
+            initializer=_start,
+            initargs=(self.searched, self.key, staged.audit),
+        )
+        with progress.track("leak scan", objects) as advance:
+            for task, one in zip(tasks, found, strict=True):
+                hits += one
+                advance(len(task.released))
+        return hits
 
 
 def own_words(own_text: str) -> frozenset[str]:

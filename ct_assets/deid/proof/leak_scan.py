@@ -4,12 +4,13 @@ Belongs here: a search that shares no code with the engine beyond the list of wh
 the released files with a parser of its own, searches bytes rather than decoded text, in every encoding that
 text may have, and looks at names, audits and pages too. One hit and nothing is released.
 
-What is searched: every strong identifier of the batch (`identifiers`; names of four letters and more, numbers
-of five digits and more) in all files, and every old UID. Numbers match at digit boundaries and not inside
-UIDs or other numbers; valid times and numbers are searched for whole values only, valid dates are held
+What is searched: every identifier of a patient that is no word of medicine (`elements.derive`; names of four letters
+and more, numbers of five digits and more) in the patient's objects, whole names and long numbers in all objects, and
+every old UID. In coded strings and codes only the patient's own are searched. Numbers match at digit boundaries and
+not inside UIDs or other numbers; valid times and numbers are searched for whole values only, valid dates are verified
 against the patient's birth dates; in binary values names have six letters and more. Samples and entropy-coded
-data are outside the search where their keyed digest proves that they are the source's; all else in pixel
-elements, found by a walk of its own (`coded_data`), is inside.
+data are outside the search where their keyed digest proves that they are the source's; all else in pixel elements,
+found by a walk of its own (`coded_data`), is inside.
 """
 
 import re
@@ -24,6 +25,7 @@ from pathlib import Path
 import ahocorasick
 from blake3 import blake3
 
+from ct_assets.deid.elements.identifiers import Sought
 from ct_assets.deid.proof import coded_data
 from ct_assets.identity.key import SecretKey
 
@@ -44,6 +46,7 @@ _BINARY_VRS = frozenset(
 )
 _METHOD = ("(00120063)", "(00120064)")
 """DeidentificationMethod and its code sequence."""
+_CODES = frozenset((0x00080100, 0x00080102, 0x00080103, 0x00080104, 0x00080119))
 _TRANSFER_SYNTAX = 0x00020010
 _PIXELS = frozenset((0x7FE00010, 0x7FE00008, 0x7FE00009))
 _UID_RUN = re.compile(rb"[0-2](?:\.[0-9]+){3,}")
@@ -65,13 +68,18 @@ class Hit:
     digest: str
     """Keyed digest of what was found, the same for equal values."""
 
+    @property
+    def is_of_object(self) -> bool:
+        """Whether it is in a released DICOM object, not in its name, the audit or the page."""
+        return self.where.endswith(".dcm")
+
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What is searched: identifiers (folded, and as written where not ASCII), old UIDs, and birth dates
+    """What is searched: identifiers (folded, and as written where not ASCII) and where, old UIDs, and birth dates
     (`YYYYMMDD`) by the patient's pseudonym, since a valid date is held against its own patient only."""
 
-    identifiers: frozenset[str]
+    identifiers: Mapping[str, Sought]
     old_uids: frozenset[str] = frozenset()
     births: Mapping[str, frozenset[str]] = field(default_factory=dict)
     own_words: frozenset[str] = frozenset()
@@ -89,6 +97,7 @@ class LeakScanner:
         self._numbers: set[bytes] = set()
         self._clean_lines: set[bytes] = set()
         automaton = ahocorasick.Automaton()
+        self._sought = searched.identifiers
         for form in searched.identifiers:
             if form.isdigit() and len(form) >= WHOLE_NUMBER_DIGITS:
                 self._numbers.add(form.encode())
@@ -104,7 +113,7 @@ class LeakScanner:
         `pixel_digest` is what `pixel_digest_of` gave for the source's pixels; pixels that differ from it
         are searched like everything else.
         """
-        texts, numbers, method, coded = _Haystack(), _Haystack(), _Haystack(), _Haystack()
+        texts, codes, numbers, method, coded = (_Haystack() for _ in range(5))
         texts.add(content[:128], "preamble")
         hits: list[Hit] = []
         syntax = b""
@@ -125,7 +134,7 @@ class LeakScanner:
                     continue
             elif vr in (b"IS", b"DS") and _NUMBER.fullmatch(value):
                 if len(value) >= WHOLE_NUMBER_DIGITS:
-                    hits += self._whole_numbers(value, where, path)
+                    hits += self._whole_numbers(value, where, path, owner)
                 continue
             elif vr == b"TM" and _TIME.fullmatch(value):
                 continue
@@ -135,11 +144,13 @@ class LeakScanner:
             if path.startswith(_METHOD):
                 method.add(value, path)
                 continue
-            (numbers if vr in _BINARY_VRS else texts).add(value, path)
-        hits += self._search(texts, where, shortest=SHORTEST_TOKEN)
+            haystack = numbers if vr in _BINARY_VRS else codes if vr == b"CS" or tag in _CODES else texts
+            haystack.add(value, path)
+        hits += self._search(texts, where, shortest=SHORTEST_TOKEN, owner=owner)
+        hits += self._search(codes, where, shortest=SHORTEST_TOKEN, owner=owner, is_code=True)
         hits += self._search(method, where, shortest=SHORTEST_TOKEN, is_own=True)
-        hits += self._search(numbers, where, shortest=INSIDE_WORDS)
-        hits += self._search(coded, where, shortest=IN_CODED_DATA, is_coded=True)
+        hits += self._search(numbers, where, shortest=INSIDE_WORDS, owner=owner)
+        hits += self._search(coded, where, shortest=IN_CODED_DATA, owner=owner, is_coded=True)
         return hits
 
     def text(self, content: bytes, where: str) -> list[Hit]:
@@ -167,12 +178,19 @@ class LeakScanner:
         content = name.encode("utf-8", "surrogateescape")
         return self._search(_Haystack(content), "name of a released file", shortest=SHORTEST_TOKEN)
 
-    def _whole_numbers(self, value: bytes, where: str, path: str) -> list[Hit]:
+    def _whole_numbers(self, value: bytes, where: str, path: str, owner: str) -> list[Hit]:
         return [
             self._hit(where, path, "identifier", part)
             for part in (piece.strip(b" \0") for piece in value.split(b"\\"))
-            if part in self._numbers
+            if part in self._numbers and self._is_sought(part.decode("ascii"), owner, is_code=False)
         ]
+
+    def _is_sought(self, form: str, owner: str | None, *, is_code: bool) -> bool:
+        """Whether a form is searched in objects of this patient; without one it is searched in any case."""
+        owners = self._sought[form].owners
+        if owner is None:
+            return True
+        return owner in owners if owners is not None else not is_code
 
     def _birth_dates(self, value: bytes, where: str, path: str, owner: str) -> list[Hit]:
         births = self._births.get(owner, frozenset())
@@ -188,8 +206,10 @@ class LeakScanner:
         where: str,
         *,
         shortest: int,
+        owner: str | None = None,
         is_own: bool = False,
         is_coded: bool = False,
+        is_code: bool = False,
     ) -> list[Hit]:
         content = haystack.content
         hits: list[Hit] = []
@@ -212,7 +232,12 @@ class LeakScanner:
                 continue
             if is_own and self._own_words.issuperset(form.split()):
                 continue
-            if not is_bounded(lowered, start - step + lead, end + lead, step, form):
+            sought = self._sought[form]
+            if not self._is_sought(form, owner, is_code=is_code):
+                continue
+            if not is_bounded(
+                lowered, start - step + lead, end + lead, step, form, is_inside=sought.is_inside
+            ):
                 continue
             if form.isdigit() and any(begin <= start and end <= stop for begin, stop in uid_spans):
                 continue
@@ -262,6 +287,7 @@ def byte_patterns(form: str) -> set[tuple[bytes, int, int]]:
     patterns = set()
     for text in spelt:
         patterns |= {(text.encode(codec).lower(), 1, 0) for codec in _codecs_for(text)}
+    for text in {separator.join(words) for separator in (" ", "^")} | (spelt if len(words) == 1 else set()):
         patterns.add((text.encode("utf-16-le").lower(), 2, 0))
         patterns.add((text.encode("utf-16-be").lower(), 2, 1))
     return patterns
@@ -295,7 +321,9 @@ _ONE_BYTE_AND_ASIAN_CODECS = (
 )  # fmt: skip
 
 
-def is_bounded(haystack: str, before_at: int, after_at: int, step: int, form: str) -> bool:
+def is_bounded(
+    haystack: str, before_at: int, after_at: int, step: int, form: str, *, is_inside: bool
+) -> bool:
     """Whether the find is no part of a longer number, nor (where short) of a longer word."""
     before, after = _at(haystack, before_at), _at(haystack, after_at)
     if form[0].isdigit() and _is_digit(before):
@@ -306,7 +334,7 @@ def is_bounded(haystack: str, before_at: int, after_at: int, step: int, form: st
         is_fraction = before == "." and _is_digit(_at(haystack, before_at - step))
         has_fraction = after == "." and _is_digit(_at(haystack, after_at + step))
         return not (is_fraction or has_fraction)
-    if not form.isascii() or (len(form) >= INSIDE_WORDS and " " not in form):
+    if is_inside:
         return True
     return not ((form[0].isalpha() and _is_letter(before)) or (form[-1].isalpha() and _is_letter(after)))
 
@@ -320,7 +348,7 @@ def _is_digit(character: str) -> bool:
 
 
 def _is_letter(character: str) -> bool:
-    return "a" <= character <= "z" or character >= "\xc0"
+    return "a" <= character <= "z" or character >= "\x80"
 
 
 def _uid_views(haystack: bytes) -> Iterator[tuple[bytes, int]]:
