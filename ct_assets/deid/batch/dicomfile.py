@@ -87,7 +87,10 @@ def read(content: bytes) -> Source:
     """
     if not content:
         raise NotReadableError("empty_file")
-    return read_beginning(content, len(content)) or _read_odd(content)
+    source = read_beginning(content, len(content))
+    if source is None and plainfile.repeats_identity(content):
+        raise NotReadableError("repeated_element")
+    return source or _read_odd(content)
 
 
 def read_beginning(content: bytes, size: int) -> Source | None:

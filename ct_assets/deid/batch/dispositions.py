@@ -7,6 +7,7 @@ so that order and workers cannot matter. Does not: what needs the pixels (`burne
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+from ct_assets.deid.batch import people
 from ct_assets.deid.batch.gather import FileFacts
 from ct_assets.deid.elements import table
 from ct_assets.identity.key import SecretKey
@@ -28,6 +29,8 @@ class Planned:
     """Keyed digest of the file's SHA-256: names a file in public audits; "" as long as there is no SHA-256."""
     disposition: str = RELEASED
     reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What is said of the object though it is released."""
     patient: str = ""
     shift_days: int = 0
     study: str = ""
@@ -46,8 +49,10 @@ def plan(facts: list[FileFacts], profile: DeidProfile, key: SecretKey) -> list[P
     """Return every file with its disposition so far, in the order of the outputs."""
     issuers = _issuers_of_studies(facts)
     planned = [_named(one, issuers, profile, key) for one in facts]
+    held, warned = people.reasons(facts)
     for one in planned:
-        _refuse(one, profile, key)
+        _refuse(one, profile, key, sorted(held.get(one.facts.path, ())))
+        one.warnings = tuple(sorted(warned.get(one.facts.path, ())))
     _settle_duplicates([one for one in planned if one.disposition != REJECTED and one.facts.sop_instance])
     return sorted(planned, key=lambda one: (one.order, one.facts.path))
 
@@ -96,7 +101,7 @@ def _issuers_of_studies(facts: list[FileFacts]) -> dict[tuple[str, str], set[str
     return {place: set(found.values()) for place, found in issuers.items()}
 
 
-def _refuse(one: Planned, profile: DeidProfile, key: SecretKey) -> None:
+def _refuse(one: Planned, profile: DeidProfile, key: SecretKey, mixed: list[str]) -> None:
     """Quarantine what cannot be made safe or cannot be named."""
     if one.disposition == REJECTED:
         return
@@ -106,6 +111,7 @@ def _refuse(one: Planned, profile: DeidProfile, key: SecretKey) -> None:
         reasons.append("own_output")
     if not one.patient:
         reasons.append("missing_patient_id")
+    reasons += mixed
     for uid, code in (
         (facts.sop_class, "missing_sop_class_uid"),
         (facts.sop_instance, "missing_sop_instance_uid"),

@@ -22,7 +22,7 @@ from ct_assets.deid.batch import dicomfile
 from ct_assets.deid.batch.dicomfile import NotReadableError, Source
 from ct_assets.deid.batch.raw_items import MANY_TO_WATCH, RawItems
 from ct_assets.deid.elements import readings, table
-from ct_assets.deid.elements.rules import PATIENT_ID, UIDS_OF_KINDS, vr_in_dictionary
+from ct_assets.deid.elements.rules import PATIENT_ID, PATIENT_NAME, UIDS_OF_KINDS, vr_in_dictionary
 from ct_assets.identity.uids import bare_uid, is_standard
 
 BEGINNING_BYTES = 1 << 16
@@ -105,6 +105,8 @@ class FileFacts:
     patient_id: str = ""
     issuer: str = ""
     modality: str = ""
+    name: str = ""
+    birth_date: str = ""
     content: str | None = None
     """Digest of what the instance says (`dicom.content`), where several files of unequal bytes have its UID."""
     mark: str = ""
@@ -194,6 +196,7 @@ def _take(source: Source, facts: FileFacts, into: Gathered) -> None:
     facts.patient_id, facts.issuer, facts.modality = (
         _text(own, tag, encodings) for tag in (PATIENT_ID, ISSUER, 0x00080060)
     )
+    facts.name, facts.birth_date = (_text(own, tag, encodings) for tag in (PATIENT_NAME, BIRTH_DATE))
     facts.mark = _text(own, DEIDENTIFICATION_METHOD, encodings).rpartition("\\")[2].strip()[:64]
     person = (facts.patient_id, facts.issuer)
     _see(into.uids, facts.study, UidSeen("study", is_object=True))

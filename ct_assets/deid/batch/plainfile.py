@@ -31,6 +31,9 @@ PIXEL_DATA = 0x7FE00010
 PIXEL_TAGS = frozenset((PIXEL_DATA, 0x7FE00008, 0x7FE00009))
 """PixelData, FloatPixelData, DoubleFloatPixelData (PS3.3 C.7.6.3)."""
 META_START = 132
+_IDENTITY = frozenset(
+    (0x00080016, 0x00080018, 0x00100010, 0x00100020, 0x00100021, 0x00100030, 0x0020000D, 0x0020000E)
+)
 CHARACTER_SET = 0x00080005
 UNDEFINED = 0xFFFFFFFF
 
@@ -58,6 +61,21 @@ class StrayBytesError(NotPlainError):
 
 class CutOffError(NotPlainError):
     """The file ends inside the head of an element."""
+
+
+class RepeatedElementError(NotPlainError):
+    """An element that says whose or which object it is occurs twice (PS3.5 7.1: it may occur once)."""
+
+
+def repeats_identity(content: bytes) -> bool:
+    """Whether an element that says whose or which object it is occurs twice at the root."""
+    try:
+        read(content)
+    except RepeatedElementError:
+        return True
+    except NotPlainError:
+        return False
+    return False
 
 
 def read(content: bytes, size: int | None = None, *, is_lenient: bool = False) -> tuple[Dataset, bool]:
@@ -148,6 +166,8 @@ def _elements(
                 start, length = _long_form(content, position) or (start, length)
         tag = group << 16 | number
         if tag <= previous or group > _LAST_GROUP:
+            if tag in _IDENTITY and _tag(tag) in found:
+                raise RepeatedElementError
             raise NotPlainError
         previous = tag
         value: bytes | None

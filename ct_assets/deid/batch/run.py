@@ -227,7 +227,14 @@ def _write_tables(staged: DeidPaths, outcomes: list[Outcome], uid_map: pl.DataFr
 
 def _summary(outcomes: list[Outcome], uid_map: pl.DataFrame, tokens: int) -> DeidSummary:
     by = Counter(one.planned.disposition for one in outcomes)
-    reasons = Counter(code for one in outcomes for code in one.planned.reasons)
+    reasons = Counter(
+        code
+        for one in outcomes
+        for code in (
+            *one.planned.reasons,
+            *(one.planned.warnings if one.planned.disposition == RELEASED else ()),
+        )
+    )
     return DeidSummary(
         released=by[RELEASED],
         quarantined=by[QUARANTINED],

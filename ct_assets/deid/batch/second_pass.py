@@ -265,7 +265,8 @@ def _judge(
         verdict = burned_in.judge(source.dataset, worker.profile.burned_in)
     else:  # what is not built as it should be is not handed to a decoder, which may end its process
         verdict = burned_in.BurnedInVerdict("unreadable")
-    outcome.verdict, outcome.warnings = verdict.verdict, verdict.warnings
+    outcome.verdict = verdict.verdict
+    outcome.warnings = (*outcome.planned.warnings, *verdict.warnings)
     reasons = (*verdict.reasons, *unclean)
     is_held = not outcome.planned.set_aside.issuperset(reasons)
     if outcome.planned.set_aside and not is_held:
