@@ -45,6 +45,20 @@ class TestCleaningADescription:
         assert text.clean_description(once, []) == once
 
 
+class TestATechnicalValue:
+    @pytest.mark.parametrize(
+        "value", ["15.5.11", "syngo 7654321", "https://github.com/example/tool.git", "12-34"]
+    )
+    def test_versions_and_products_are_no_pattern(self, value):
+        assert text.pattern_spans(value, is_value=True) == []
+
+    @pytest.mark.parametrize(
+        "value", ["14.03.2019", "tel 089 5551234", "q@clin.example", "http://clinic.example/x"]
+    )
+    def test_dates_telephones_and_addresses_are(self, value):
+        assert text.pattern_spans(value, is_value=True)
+
+
 class TestFolding:
     @pytest.mark.parametrize(
         ("value", "folded"),

@@ -348,6 +348,7 @@ def _of_parts(value: str, *, is_patient: bool) -> Iterator[Form]:
     runs = re.findall(r"\d+|[^\W\d_]+", value)
     if len(runs) < 2 and not re.search(r"(?<=[a-z])[A-Z]", value):
         return
+    is_sure = len(value.split()) == 1 or any(run.isdigit() for run in runs)  # names of institutions are words
     for run in runs:
         if run.isdigit():
             if len(run) >= MIN_DIGITS or (is_patient and len(run) >= MIN_PART_DIGITS):
@@ -357,7 +358,7 @@ def _of_parts(value: str, *, is_patient: bool) -> Iterator[Form]:
         for word in (run, *re.findall(r"[^\W\d_a-z][^\W\d_A-Z]+", run)):
             for spelling in spellings(word):
                 if len(spelling) >= MIN_PART_LETTERS and " " not in spelling and not is_ambiguous(spelling):
-                    yield spelling, _sure_of_word(spelling)
+                    yield spelling, _sure_of_word(spelling) if is_sure else Sure.OWN
 
 
 def _of_telephone(value: str) -> Iterator[Form]:

@@ -105,16 +105,29 @@ def pattern_spans(text: str, *, is_value: bool = False) -> list[Span]:
     UID or long number.
 
     In a technical value (`is_value`) numbers are the rule: only what has the seven digits of a telephone number is
-    one, and a long number by itself says nothing.
+    one, a long number by itself says nothing, `15.5.11` is a version, and a product may be named by where its code is
+    published.
     """
-    return [
-        found.span()
-        for found in _PATTERNS.finditer(text)
-        if not is_value
-        or (
-            found.lastgroup != "number" and (found.lastgroup != "phone" or _digits(found[0]) >= _PHONE_DIGITS)
-        )
-    ]
+    found = list(_PATTERNS.finditer(text))
+    return [one.span() for one in found if not is_value or _is_telling_in_value(one)]
+
+
+def _is_telling_in_value(found: re.Match[str]) -> bool:
+    match found.lastgroup:
+        case "number":
+            return False
+        case "phone":
+            return _digits(found[0]) >= _PHONE_DIGITS
+        case "date":
+            return bool(re.search(r"(?<!\d)(?:19|20)\d\d", found[0]))
+        case "url":
+            return (
+                re.match(
+                    r"https?://(?:www\.)?(?:github|gitlab|sourceforge|bitbucket)\.(?:com|net|org)/", found[0]
+                )
+                is None
+            )
+    return True
 
 
 def _digits(text: str) -> int:
