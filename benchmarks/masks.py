@@ -9,6 +9,7 @@ frame unpacked, for the structure set every number as a float.
 """
 
 import argparse
+import multiprocessing
 import resource
 import shutil
 import subprocess
@@ -167,7 +168,10 @@ def main() -> None:
         series(work / "tiny", 3, 8)
         start, _ = measure(CONVERT, work / "tiny", work / "out_tiny")
         for name, make in (("segments", segments), ("contours", contours)):
-            make(work / name, share)
+            # Apart, as the peak memory of a child counts from its parent's.
+            maker = multiprocessing.get_context("spawn").Process(target=make, args=(work / name, share))
+            maker.start()
+            maker.join()
             cpu, memory = measure(CONVERT, work / name, work / f"out_{name}")
             floor, _ = measure(FLOORS[name], work / name)
             shutil.rmtree(work / name)
