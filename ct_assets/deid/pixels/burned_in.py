@@ -5,6 +5,7 @@ pixels of whatever is at risk (`glyphs` for slices, `ocr` for the rest), then re
 declare (`redact`). What the text says is never kept.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +13,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from ct_assets import progress
-from ct_assets.deid.pixels import frames, redact
+from ct_assets.deid.pixels import display, frames, redact
 from ct_assets.deid.pixels import risk as pixel_risk
 from ct_assets.deid.pixels.frames import UnreadablePixelsError
 from ct_assets.deid.pixels.redact import Region
@@ -78,7 +79,7 @@ def judge(dataset: Dataset, settings: BurnedInSettings) -> BurnedInVerdict:
     if look is Look.NONE:
         return BurnedInVerdict("not_at_risk", warnings=warnings)
     regions = declared_regions(dataset, settings)
-    declared = pixel_risk.declares_text(dataset)
+    declared = pixel_risk.declares_text(dataset) or pixel_risk.shows_a_label(dataset)
     if declared and not regions:
         return BurnedInVerdict("declared", ("burned_in_declared",), warnings=warnings)
     try:
@@ -117,27 +118,40 @@ def declared_regions(dataset: Dataset, settings: BurnedInSettings) -> tuple[Regi
 
 def _look(dataset: Dataset, look: Look) -> tuple[int, bool]:
     """Look at every frame until text is found; return how many were looked at and whether there is text."""
+    shown = display.Display(dataset)
     count, declared = 0, frames.number(dataset, 0x00280008, 1)
     several = progress.each(
         "looking for text in frames", frames.stored_frames(dataset), declared, least=FRAMES_TO_WATCH
     )
     for frame in several:
         count += 1
-        if _has_text(frame, look):
+        if _has_text(frame, look, shown):
             return count, True
     return count, False
 
 
-def _has_text(frame: np.ndarray, look: Look) -> bool:
-    from ct_assets.deid.pixels import glyphs, ocr
+def _has_text(frame: np.ndarray, look: Look, shown: display.Display) -> bool:
+    from ct_assets.deid.pixels import barcode, glyphs, ocr
 
     if look is Look.READ or frame.ndim != 2:
-        return bool(ocr.find_words(frame))
+        if ocr.find_words(frame) or barcode.has_code(frames.to_8bit(frame)):
+            return True
+        return any(
+            ocr.find_words(picture) or barcode.has_code(picture) for picture in _pictures(shown, frame)
+        )
     rows = glyphs.rows_of_letters(frame)
     if any(row.letters >= SURE_LETTERS for row in rows):
         return True
     places = [_around(frame, row) for row in rows] if len(rows) <= ROWS_READ_ALONE else [frame]
     return any(ocr.find_words(place, least=glyphs.LETTERS_IN_A_ROW) for place in places)
+
+
+def _pictures(shown: display.Display, frame: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield what the header shows of a frame. Raises `UnreadablePixelsError` where its tables cannot be applied."""
+    try:
+        yield from shown.pictures(frame)
+    except Exception as error:
+        raise UnreadablePixelsError(type(error).__name__) from None
 
 
 def _around(frame: np.ndarray, row: "glyphs.Row") -> np.ndarray:

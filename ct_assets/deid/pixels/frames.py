@@ -38,6 +38,7 @@ _IMAGE_PIXEL_TAGS = (
     0x00280103,  # PixelRepresentation
     *range(0x00281101, 0x00281104),  # palette descriptors
     *range(0x00281201, 0x00281204),  # palette data
+    *range(0x00281221, 0x00281224),  # palette data in segments
     0x7FE00001,  # ExtendedOffsetTable
     0x7FE00002,  # ExtendedOffsetTableLengths
     0x7FE00008,  # FloatPixelData
@@ -120,11 +121,11 @@ def transfer_syntax(dataset: Dataset) -> str:
     return str(getattr(meta, "TransferSyntaxUID", "") or "1.2.840.10008.1.2.1")
 
 
-def image_pixel(dataset: Dataset) -> Dataset:
+def image_pixel(dataset: Dataset, *, with_pixels: bool = True) -> Dataset:
     """Return a dataset of nothing but the Image Pixel module (PS3.3 C.7.6.3) and the transfer syntax."""
     image = Dataset()
     for tag in _IMAGE_PIXEL_TAGS:
-        if tag in dataset:
+        if tag in dataset and (with_pixels or tag >> 16 != 0x7FE0):
             item = dataset.get_item(Tag(tag))
             image.add(convert_raw_data_element(item) if isinstance(item, RawDataElement) else _copy(item))
     image.file_meta = dataset.file_meta if hasattr(dataset, "file_meta") else FileMetaDataset()

@@ -120,6 +120,16 @@ def declares_text(dataset: Dataset) -> bool:
     return frames.text(dataset, 0x00280301) in ("YES", "Y")
 
 
+def shows_a_label(dataset: Dataset) -> bool:
+    """Whether the header says that a slide's label is in the image: by SpecimenLabelInImage (0048,0010), or by an
+    ImageType of LABEL or OVERVIEW that it does not deny (PS3.3 C.8.12.4.1.1 and C.8.12.4.1.4)."""
+    stated = frames.text(dataset, 0x00480010)
+    if stated == "YES":
+        return True
+    of_a_slide = frames.texts(dataset, 0x00080008)[2:3]
+    return (stated != "NO" and of_a_slide in (("LABEL",), ("OVERVIEW",))) or of_a_slide == ("LABEL",)
+
+
 def has_overlay_in_pixels(dataset: Dataset) -> bool:
     """Whether an overlay lies in unused bits of the pixels (retired; PS3.3 2004, C.9.2): those bits stay."""
     for tag in dataset._dict:
