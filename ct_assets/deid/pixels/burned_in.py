@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import cv2
 import numpy as np
 from pydicom.dataset import Dataset
 
@@ -139,11 +140,42 @@ def _has_text(frame: np.ndarray, look: Look, shown: display.Display) -> bool:
         return any(
             ocr.find_words(picture) or barcode.has_code(picture) for picture in _pictures(shown, frame)
         )
-    rows = glyphs.rows_of_letters(frame)
+    air, air_below = shown.air if shown.is_hounsfield else (None, 0.0)
+    found = glyphs.rows_of_letters(frame, shown.windows, air, air_below)
+    turned = [row for row in found if row.direction]
+    if any(row.letters >= SURE_LETTERS or _reads_turned(frame, row) for row in turned):
+        return True
+    rows = [row for row in found if not row.direction]
     if any(row.letters >= SURE_LETTERS for row in rows):
         return True
     places = [_around(frame, row) for row in rows] if len(rows) <= ROWS_READ_ALONE else [frame]
     return any(ocr.find_words(place, least=glyphs.LETTERS_IN_A_ROW) for place in places)
+
+
+def _reads_turned(frame: np.ndarray, row: "glyphs.Row") -> bool:
+    """Whether a turned line of letters reads as text once its letters stand side by side."""
+    from ct_assets.deid.pixels import glyphs, ocr
+
+    if row.direction == 90:
+        line = _side_by_side(frame, row)
+    else:
+        middle = (row.column + row.width / 2, row.row + row.height / 2)
+        side = int(max(row.width, row.height) * 1.5) + 2 * MARGIN
+        matrix = cv2.getRotationMatrix2D(middle, row.direction, 1.0)
+        matrix[:, 2] += np.array((side / 2 - middle[0], side / 2 - middle[1]))
+        line = cv2.warpAffine(frame, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE)
+    return bool(ocr.find_words(line, least=glyphs.LETTERS_IN_A_TURNED_LINE))
+
+
+def _side_by_side(frame: np.ndarray, row: "glyphs.Row") -> np.ndarray:
+    """Return the letters of a column as a line."""
+    height = max(foot - top for _, top, _, foot in row.boxes) + 4
+    pieces = []
+    for left, top, right, foot in row.boxes:
+        piece = frame[max(top - 2, 0) : foot + 2, max(left - 2, 0) : right + 2]
+        missing = max(height - piece.shape[0], 0)
+        pieces.append(np.pad(piece, ((missing, 0), (0, 0)), mode="edge"))
+    return np.pad(np.concatenate([piece[-height:] for piece in pieces], axis=1), MARGIN, mode="edge")
 
 
 def _pictures(shown: display.Display, frame: np.ndarray) -> Iterator[np.ndarray]:

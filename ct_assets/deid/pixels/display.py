@@ -17,6 +17,10 @@ from pydicom.tag import Tag
 
 from ct_assets.deid.pixels import frames
 
+AIR_HU = (-1024.0, -600.0)
+"""The window in which faint text on air is plain."""
+AIR_BELOW_HU = -930.0
+"""What is darker is air outside the body; lungs are brighter."""
 MOST_VIEWS = 12
 """Windows and tables of one header that are looked at; no writer was seen to give more."""
 ALIKE = 0.1
@@ -61,6 +65,19 @@ class Display:
         items = (dataset, *_items_in(groups, _FRAME_VOI))
         windows = (window for item in items for window in self._windows_of(item))
         self.windows = tuple(dict.fromkeys(windows))[:MOST_VIEWS]
+
+    @property
+    def is_hounsfield(self) -> bool:
+        """Whether stored values become HU by a line."""
+        return (
+            frames.text(self._dataset, 0x00080060) == "CT" and Tag(_MODALITY_LUT) not in self._dataset._dict
+        )
+
+    @property
+    def air(self) -> tuple[Window, float]:
+        """The window that shows faint text on air, and what is air, in stored values."""
+        low, high, below = ((hu - self.intercept) / self.slope for hu in (*AIR_HU, AIR_BELOW_HU))
+        return Window(low, high), below
 
     @cached_property
     def _header(self) -> Dataset:

@@ -6,15 +6,27 @@ scanner's point spread, and they do not stand in a row. Where the test finds a r
 `docs/decisions/0020-burned-in-text.md` gives its recall, its false alarms and its cost.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 
+from ct_assets.deid.pixels.display import Window
+
 STROKE_SHARE = 0.12
-"""A stroke differs from its surroundings by at least this share of the slice's range of stored values."""
-STROKE_CONTRAST = {"uint8": 20, "uint16": 100, "int16": 100}
-"""… and by at least so many stored values (about HU at 16 bit), so that noise in air is no stroke."""
+"""A stroke differs from its surroundings by at least this share of the range that is shown."""
+LEAST_SPREAD = {"uint8": 20, "uint16": 100, "int16": 100}
+"""Stored values (about HU at 16 bit) that a slice has to span, so that noise in air alone is no stroke."""
+AIR_SHARE = 0.19
+"""A stroke on air is at least this share of its window: 80 HU of 424."""
+LETTERS_ON_AIR = 5
+"""Letters of a row that counts there."""
+MOST_ROWS_ON_AIR = 8
+"""More rows than these are the noise of the air itself."""
+NARROW_SHARE = 0.05
+"""A window of the header below this share of the slice's range shows strokes that the whole range does not."""
 STROKE_WIDTH = 5
 """Structures that no square of this many pixels fits into are strokes."""
 CRISP_DROP = 0.75
@@ -43,8 +55,18 @@ SMALL = 128 * 128
 """Pixels of a slice below which letters may fill it, so that density says nothing."""
 HARD_PIXELS = 20
 """Hard stroke pixels in two by two tiles below which no three letters stand there."""
+LETTERS_IN_A_TURNED_LINE = 5
+"""Letters in a line of another direction from which it is looked at."""
+TURNED_LETTER = 8
+"""Pixels of the longer side of its letters."""
+DIRECTIONS = (90, 45, 135, 30, 60, 120, 150, 15, 75, 105, 165)
+"""Degrees of the other directions; a line may lie 8 degrees beside one of them."""
+MOST_LETTERS = 200
+"""Letter-like shapes of a slice up to which they are tried in other directions: more are noise."""
 
 _SQUARE = np.ones((STROKE_WIDTH, STROKE_WIDTH), np.uint8)
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+_QUARTER = (np.arange(256) * (1 - CRISP_DROP)).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,44 +78,101 @@ class Row:
     width: int
     height: int
     letters: int
+    direction: int = 0
+    """Degrees by which the line is turned, counted from the rows downwards; 90: one letter below the other."""
+    boxes: tuple[tuple[int, int, int, int], ...] = ()
+    """Left, top, right and foot of the letters of a turned line, in its order."""
+
+    def moved(self, columns: int, rows: int) -> "Row":
+        """Return the row as it stands where a part of the slice begins at that column and row."""
+        boxes = tuple(
+            (box[0] + columns, box[1] + rows, box[2] + columns, box[3] + rows) for box in self.boxes
+        )
+        return replace(self, column=self.column + columns, row=self.row + rows, boxes=boxes)
 
 
-def rows_of_letters(frame: np.ndarray) -> tuple[Row, ...]:
+def rows_of_letters(
+    frame: np.ndarray, windows: Iterable[Window] = (), air: Window | None = None, air_below: float = 0.0
+) -> tuple[Row, ...]:
     """Return the rows of at least `LETTERS_IN_A_ROW` letter-like shapes in `frame`, `(rows, columns)`.
 
-    Bright and dark strokes, and both again at half the resolution for large letters.
+    Bright and dark strokes over the whole range, and both again at half the resolution for large letters; bright
+    ones on air, where `air` is the window that shows them and `air_below` the stored value of air; and both in
+    each of the `windows` that is narrow.
     """
-    stored = frame if frame.dtype.name in STROKE_CONTRAST else _as_int16(frame)
-    spread = int(stored.max()) - int(stored.min())
-    contrast = int(max(STROKE_CONTRAST[stored.dtype.name], STROKE_SHARE * spread))
-    if spread < contrast:
+    stored = frame if frame.dtype.name in LEAST_SPREAD else _as_int16(frame)
+    low, high, _, _ = cv2.minMaxLoc(stored)
+    if high - low < LEAST_SPREAD[stored.dtype.name]:
         return ()
-    half = cv2.resize(stored, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return (
-        *_rows(stored, contrast, 1, LETTER_HEIGHTS[0]),
-        *_rows(half, contrast, 2, LARGE_LETTER // 2),
-    )
+    seen = _scaled(stored, Window(low, high))
+    share = round(255 * max(STROKE_SHARE, LEAST_SPREAD[stored.dtype.name] / (high - low)))
+    half = cv2.resize(seen, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    found = [*_rows(seen, share, 1, LETTER_HEIGHTS[0]), *_rows(half, share, 2, LARGE_LETTER // 2)]
+    if stored is frame and air is not None and low < air_below:
+        level = round((air_below - air.low) / air.width * 255)
+        on_air = _rows(_scaled(stored, air), round(255 * AIR_SHARE), 1, LETTER_HEIGHTS[0], ground=level)
+        found += (
+            [row for row in on_air if row.letters >= LETTERS_ON_AIR]
+            if len(on_air) <= MOST_ROWS_ON_AIR
+            else []
+        )
+    for window in windows:
+        if stored is frame and window.width < NARROW_SHARE * (high - low):
+            found += _rows(_scaled(stored, window), round(255 * STROKE_SHARE), 1, LETTER_HEIGHTS[0])
+    return tuple(dict.fromkeys(found))
 
 
-def _rows(stored: np.ndarray, contrast: int, scale: int, least: int) -> list[Row]:
-    found = []
-    for kind, sign in ((cv2.MORPH_TOPHAT, 1), (cv2.MORPH_BLACKHAT, -1)):
-        strokes = cv2.morphologyEx(stored, kind, _SQUARE)
-        thin = np.flatnonzero(strokes.ravel() >= strokes.dtype.type(contrast))
-        if len(thin) < HARD_PIXELS:
+def _scaled(stored: np.ndarray, window: Window) -> np.ndarray:
+    """Return 8 bit: all that follows is four times as fast on bytes."""
+    scale = 255.0 / max(window.width, 1e-6)
+    clipped = cv2.max(stored, _level(np.ceil(window.low)))
+    return cv2.convertScaleAbs(clipped, alpha=scale, beta=-scale * window.low)
+
+
+def _rows(seen: np.ndarray, contrast: int, scale: int, least: int, ground: int | None = None) -> list[Row]:
+    """Return rows of bright and of dark strokes; with `ground`, bright ones on what is darker than it."""
+    found: list[Row] = []
+    for sign in (1, -1) if ground is None else (1,):
+        strokes, is_hard = _strokes(seen, contrast, sign)
+        if ground is not None:
+            dark = cv2.compare(cv2.subtract(seen, strokes), _level(ground), cv2.CMP_LE)
+            is_hard, strokes = cv2.bitwise_and(is_hard, dark), cv2.bitwise_and(strokes, dark)
+        total = cv2.countNonZero(is_hard)
+        box = _dense_box(is_hard) if total >= HARD_PIXELS else None
+        if box is None:
             continue
-        hard = thin[_has_hard_edge(stored, thin, strokes, sign)]
-        if len(hard) > CROWDED * stored.size:
+        is_crowded = total > CROWDED * seen.size
+        left, top, right, foot = (0, 0, seen.shape[1], seen.shape[0]) if is_crowded else box
+        strokes, is_hard = (np.ascontiguousarray(part[top:foot, left:right]) for part in (strokes, is_hard))
+        thin, hard = _places(cv2.compare(strokes, _level(contrast), cv2.CMP_GE)), _places(is_hard)
+        if is_crowded:
             thin, hard = _strongest(thin, hard, strokes)
-        if _densest(hard, stored.shape) < HARD_PIXELS:
-            continue
-        letters = _letters(thin, hard, stored.shape, least)
-        found += [
-            Row(left * scale, top * scale, (right - left) * scale, (foot - top) * scale, count)
-            for left, top, right, foot, count in _side_by_side(letters)
-            if _is_denser(hard, stored.shape, (left, top, right, foot))
+            total = len(hard)
+        letters = _letters(thin, hard, strokes.shape, least)
+        lines = [
+            Row(start * scale, highest * scale, (end - start) * scale, (lowest - highest) * scale, count)
+            for start, highest, end, lowest, count in _side_by_side(letters)
+            if _is_denser(hard, strokes.shape[1], total / seen.size, seen.size, (start, highest, end, lowest))
         ]
+        if not is_crowded and LETTERS_IN_A_TURNED_LINE <= len(letters) <= MOST_LETTERS:
+            lines += _turned_lines(letters, scale)
+        found += [line.moved(left * scale, top * scale) for line in lines]
     return found
+
+
+def _strokes(seen: np.ndarray, contrast: int, sign: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return by how much each pixel differs as a stroke does, and a mask of strokes with a hard edge.
+
+    A hard edge loses most of the contrast (`CRISP_DROP`) to one of four neighbours.
+    """
+    if sign > 0:
+        strokes = cv2.subtract(seen, cv2.morphologyEx(seen, cv2.MORPH_OPEN, _SQUARE))
+        drop = cv2.subtract(seen, cv2.erode(seen, _CROSS))
+    else:
+        strokes = cv2.subtract(cv2.morphologyEx(seen, cv2.MORPH_CLOSE, _SQUARE), seen)
+        drop = cv2.subtract(cv2.dilate(seen, _CROSS), seen)
+    crisp = cv2.compare(cv2.subtract(strokes, drop), cv2.LUT(strokes, _QUARTER), cv2.CMP_LE)
+    return strokes, cv2.bitwise_and(crisp, cv2.compare(strokes, _level(contrast), cv2.CMP_GE))
 
 
 def _strongest(thin: np.ndarray, hard: np.ndarray, strokes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,34 +183,39 @@ def _strongest(thin: np.ndarray, hard: np.ndarray, strokes: np.ndarray) -> tuple
     return thin[values[thin] >= least], hard[values[hard] >= least]
 
 
-def _is_denser(hard: np.ndarray, shape: tuple[int, ...], box: tuple[int, int, int, int]) -> bool:
-    """Return whether hard stroke pixels crowd in a box as letters do, compared with the whole slice."""
+def _is_denser(
+    hard: np.ndarray, columns: int, share: float, pixels: int, box: tuple[int, int, int, int]
+) -> bool:
+    """Return whether hard stroke pixels crowd in a box as letters do, compared with their share of the slice."""
     left, top, right, foot = box
-    row, column = np.divmod(hard, shape[1])
-    if shape[0] * shape[1] <= SMALL:
+    if pixels <= SMALL:
         return True
+    row, column = np.divmod(hard, columns)
     inside = np.count_nonzero((row >= top) & (row < foot) & (column >= left) & (column < right))
-    return bool(inside * shape[0] * shape[1] >= DENSER * len(hard) * (right - left) * (foot - top))
+    return bool(inside >= DENSER * share * (right - left) * (foot - top))
 
 
-def _has_hard_edge(stored: np.ndarray, thin: np.ndarray, strokes: np.ndarray, sign: int) -> np.ndarray:
-    """Return which of the stroke pixels `thin` lose most of their contrast to one of four neighbours."""
-    values, columns = stored.ravel(), stored.shape[1]
-    here = values[thin].astype(np.int32)
-    steepest = np.full(len(thin), -1, np.int32)
-    for step in (-1, 1, -columns, columns):
-        beside = values.take(thin + step, mode="clip").astype(np.int32)
-        np.maximum(steepest, sign * (here - beside), out=steepest)
-    return steepest >= CRISP_DROP * strokes.ravel()[thin]
+def _dense_box(is_hard: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Return what holds every place where two by two tiles have `HARD_PIXELS`, and the letters round it."""
+    sums = cv2.boxFilter(is_hard, cv2.CV_16U, (2 * TILE[1], 2 * TILE[0]), normalize=False)
+    column, row, width, height = cv2.boundingRect(cv2.compare(sums, _level(255 * HARD_PIXELS), cv2.CMP_GE))
+    if not width:
+        return None
+    rows, columns = is_hard.shape
+    return (
+        max(column - LETTER_WIDTH, 0),
+        max(row - LETTER_HEIGHTS[1], 0),
+        min(column + width + LETTER_WIDTH, columns),
+        min(row + height + LETTER_HEIGHTS[1], rows),
+    )
 
 
-def _densest(hard: np.ndarray, shape: tuple[int, ...]) -> int:
-    """Return the most hard stroke pixels that lie in any two by two tiles."""
-    down, across = shape[0] // TILE[0] + 2, shape[1] // TILE[1] + 2
-    row, column = np.divmod(hard, shape[1])
-    tiles = np.bincount((row // TILE[0]) * across + column // TILE[1], minlength=down * across)
-    tiles = tiles.reshape(down, across)
-    return int((tiles[1:, 1:] + tiles[:-1, 1:] + tiles[1:, :-1] + tiles[:-1, :-1]).max())
+def _places(mask: np.ndarray) -> np.ndarray:
+    """Return where a mask is set, counted row by row."""
+    points = cv2.findNonZero(mask)
+    if points is None:
+        return np.empty(0, np.int64)
+    return points[:, 0, 1].astype(np.int64) * mask.shape[1] + points[:, 0, 0]
 
 
 def _letters(
@@ -175,6 +259,73 @@ def _side_by_side(letters: list[tuple[int, int, int, int]]) -> list[tuple[int, i
         if len(members) >= LETTERS_IN_A_ROW:
             taken.update(members)
             found.append((left, highest, right, foot, len(members)))
+    return found
+
+
+def _level(value: float) -> Any:
+    """Return a grey level as OpenCV takes one; its type stubs know arrays only."""
+    return float(value)
+
+
+def _times(box: tuple[int, int, int, int], scale: int) -> tuple[int, int, int, int]:
+    left, top, right, foot = (int(part) * scale for part in box)
+    return left, top, right, foot
+
+
+def _neighbours(letters: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
+    """Return the letters large enough to be read turned that have others of like size near by, and those again."""
+    boxes = np.array([box for box in letters if max(box[2] - box[0], box[3] - box[1]) >= TURNED_LETTER])
+    while len(boxes) >= LETTERS_IN_A_TURNED_LINE:
+        size = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+        center = (boxes[:, :2] + boxes[:, 2:]) / 2
+        reach = 2.0 * np.maximum(size[:, None], size[None])
+        near = np.hypot(*np.moveaxis(center[:, None] - center[None], -1, 0)) <= reach
+        near &= np.maximum(size[:, None], size[None]) <= 2 * np.minimum(size[:, None], size[None])
+        kept = ((near @ near.astype(np.int32)) > 0).sum(axis=1) >= min(3, LETTERS_IN_A_TURNED_LINE)
+        if kept.all():
+            return [tuple(box) for box in boxes.tolist()]
+        boxes = boxes[kept]
+    return []
+
+
+def _turned_lines(letters: list[tuple[int, int, int, int]], scale: int) -> list[Row]:
+    """Return lines of letters of like size in the other directions, each letter in one line only."""
+    letters = _neighbours(letters)
+    if not letters:
+        return []
+    boxes = np.array(letters, float)
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    size = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
+    found: list[Row] = []
+    free = np.ones(len(letters), bool)
+    for direction in DIRECTIONS:
+        angle = np.deg2rad(direction)
+        along = center @ (np.cos(angle), np.sin(angle))
+        beside = center @ (-np.sin(angle), np.cos(angle))
+        order = np.argsort(along)
+        for start in order:
+            if not free[start]:
+                continue
+            line, last = [int(start)], int(start)
+            for index in order[np.searchsorted(along, along[start], sorter=order) :]:
+                reach = max(size[last], size[index], 8)
+                if not free[index] or index == last or along[index] == along[last]:
+                    continue
+                if along[index] - along[last] > 2.0 * reach:
+                    if along[index] - along[last] > 2.0 * max(size[last], LETTER_HEIGHTS[1]):
+                        break
+                    continue
+                like = 0.5 <= size[index] / size[last] <= 2.0
+                if like and abs(beside[index] - beside[last]) <= 0.3 * reach:
+                    line.append(int(index))
+                    last = int(index)
+            if len(line) < LETTERS_IN_A_TURNED_LINE:
+                continue
+            free[line] = False
+            members = tuple(_times(letters[one], scale) for one in line)
+            left, top = (min(box[at] for box in members) for at in (0, 1))
+            right, foot = (max(box[at] for box in members) for at in (2, 3))
+            found.append(Row(left, top, right - left, foot - top, len(line), direction, members))
     return found
 
 
