@@ -119,4 +119,26 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "More findings than the limit are more confident.",
         "Raise the limit.",
     ),
+    (
+        "volume_too_small",
+        "The volume has fewer than 32 voxels along an axis.",
+        "Deliver the whole series.",
+    ),
+    (
+        "spacing_out_of_range",
+        "The distance of voxels is below 0.1 or above 10 mm.",
+        "Check PixelSpacing and the positions of the slices.",
+    ),
+    ("values_not_finite", "The volume holds NaN or infinite values.", "Convert the series again."),
+    (
+        "hu_range_implausible",
+        "The values are not those of a chest in Hounsfield units: no air, no bone, or beyond what CT can store.",
+        "Check the rescale; deliver the CT as its scanner made it.",
+    ),
+    ("empty_slices", "A slice has one value only.", "Export the series again where it was not meant."),
+    (
+        "values_cut_off",
+        "Many voxels share the highest value, above bone: values were cut off.",
+        "Export the series without a window.",
+    ),
 )
