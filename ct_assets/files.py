@@ -57,6 +57,15 @@ def read_json(path: Path) -> Any:
     return orjson.loads(path.read_bytes())
 
 
+def read_json_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object that a crash may have left torn; None where it is absent, empty or no object."""
+    try:
+        content = orjson.loads(path.read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
 def write_jsonl(path: Path, rows: list[dict[str, Any]], *, mode: int | None = None) -> None:
     """Write one JSON object a line, keys in the order given, atomically."""
     write_bytes(path, b"".join(orjson.dumps(row) + b"\n" for row in rows), mode=mode)

@@ -42,7 +42,10 @@ def load(path: Path) -> dict[str, Any]:
             f"{path}: holds pickled objects, which are never run; give tensors in plain containers or safetensors"
         ) from None
     except (RuntimeError, EOFError, OSError) as error:
-        raise UsageError(f"{path}: cannot be read as a checkpoint ({type(error).__name__})") from None
+        raise UsageError(
+            f"{path}: cannot be read as a checkpoint ({type(error).__name__}); put a best-*.ckpt beside it in its "
+            "place, or move it away to train from the start"
+        ) from None
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a checkpoint is a mapping, this is {type(content).__name__}")
     return content

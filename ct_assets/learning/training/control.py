@@ -52,7 +52,7 @@ class Control:
         path = self.model_dir / REQUEST_NAME
         if not path.exists():
             return None
-        return "stop" if files.read_json(path).get("request") == "stop" else "pause"
+        return "stop" if (files.read_json_object(path) or {}).get("request") == "stop" else "pause"
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:

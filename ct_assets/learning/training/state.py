@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
 from ct_assets import files
 from ct_assets.settings.base import Section
 
@@ -77,11 +79,17 @@ class TrainingState(Section):
 
 
 def read(model_dir: Path) -> TrainingState | None:
-    """Return the state of the training in `model_dir`, or None where there is none."""
-    path = model_dir / STATE_NAME
-    if not path.exists():
+    """Return the state of the training in `model_dir`, or None where there is none that can be read.
+
+    A file that a power failure left empty or torn is as unknown as one that is not there.
+    """
+    content = files.read_json_object(model_dir / STATE_NAME)
+    if content is None:
         return None
-    return TrainingState.model_validate(files.read_json(path))
+    try:
+        return TrainingState.model_validate(content)
+    except ValidationError:
+        return None
 
 
 class StateWriter:

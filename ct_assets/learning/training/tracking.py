@@ -298,7 +298,7 @@ def parent_run(mlflow_client: Any, uri: str, experiment: str, experiment_dir: Pa
     path = experiment_dir / PARENT_NAME
     experiment_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(str(experiment_dir / f".{PARENT_NAME}.lock")):
-        known = files.read_json(path) if path.exists() else {}
+        known = files.read_json_object(path) or {}
         if known.get("uri") == uri:
             return str(known["run_id"])
         run = mlflow_client.create_run(experiment_id(mlflow_client, uri, experiment), run_name=experiment)
@@ -317,8 +317,7 @@ def _start_run(mlflow_client: Any, uri: str, name: RunName) -> str:
 
 
 def _read_sent(folder: Path) -> dict[str, Any]:
-    path = folder / SENT_NAME
-    return files.read_json(path) if path.exists() else {}
+    return files.read_json_object(folder / SENT_NAME) or {}
 
 
 def _write_sent(folder: Path, content: dict[str, Any]) -> None:
@@ -329,12 +328,21 @@ def _write_sent(folder: Path, content: dict[str, Any]) -> None:
 
 
 def _read_events(folder: Path) -> list[dict[str, Any]]:
-    """Read what was told before; a line that a killed process left unfinished is forgotten."""
+    """Read what was told before; lines that a killed process or a power failure left unreadable are forgotten."""
     path = folder / EVENTS_NAME
     if not path.exists():
         return []
     content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) != len(content):
-        files.write_bytes(path, whole)
-    return [orjson.loads(line) for line in whole.splitlines()]
+    events = []
+    readable = []
+    for line in content.splitlines(keepends=True):
+        try:
+            event = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+        if line.endswith(b"\n") and isinstance(event, dict) and "kind" in event:
+            events.append(event)
+            readable.append(line)
+    if b"".join(readable) != content:
+        files.write_bytes(path, b"".join(readable))
+    return events

@@ -364,10 +364,9 @@ def _result(folder: Path, content: Mapping[str, Any], run_id: str | None) -> Tra
 
 def _finished(folder: Path, identity: Mapping[str, str]) -> TrainingResult | None:
     """Return the result of a complete training of the same identity, whose weights are what they were."""
-    path = folder / RESULT_NAME
-    if not path.exists():
+    content = files.read_json_object(folder / RESULT_NAME)
+    if content is None:
         return None
-    content = files.read_json(path)
     best = folder / checkpoints.WEIGHTS_NAME
     if content["identity"] != dict(identity) or not best.exists():
         return None
