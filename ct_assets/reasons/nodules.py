@@ -141,4 +141,39 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "Many voxels share the highest value, above bone: values were cut off.",
         "Export the series without a window.",
     ),
+    (
+        "luna_row_shifted",
+        "The row has more or fewer cells than the header, so that its columns may be shifted.",
+        "Correct the row.",
+    ),
+    (
+        "luna_series_no_uid",
+        "The series is no DICOM UID: empty, or changed by a spreadsheet.",
+        "Take the original file; open it as text.",
+    ),
+    ("luna_no_number", "A coordinate or diameter is no finite number.", "Correct the row."),
+    (
+        "luna_diameter_not_positive",
+        "The diameter of a finding is 0, or negative outside the list of excluded findings.",
+        "Correct the row, or move it to the list of excluded findings.",
+    ),
+    ("luna_series_not_listed", "The row is about a series that the data set does not have.", "Nothing."),
+    ("luna_row_repeated", "An earlier row of the file says the same.", "Nothing; it counts once."),
+    ("luna_class_unknown", "The class of a candidate is neither 0 nor 1.", "Correct the row."),
+    (
+        "luna_candidate_is_finding",
+        "The candidate has class 1: it repeats a finding of the annotations.",
+        "Nothing; findings come from the annotations.",
+    ),
+    (
+        "luna_candidate_on_finding",
+        "A candidate of class 0 lies on a finding or an excluded finding, so it is no certain negative.",
+        "Nothing.",
+    ),
+    ("luna_subset_unknown", "The subset is not 0 to 9.", "Correct the row."),
+    (
+        "luna_series_in_two_subsets",
+        "The series is in two of the given subsets; it would be learned and tested.",
+        "Keep it in one.",
+    ),
 )
