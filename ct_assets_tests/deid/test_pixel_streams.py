@@ -210,7 +210,9 @@ SPOILT = [
 ]
 
 
-@pytest.mark.parametrize(("syntax", "name", "spoil"), SPOILT, ids=lambda value: None if callable(value) else str(value)[:30])
+@pytest.mark.parametrize(
+    ("syntax", "name", "spoil"), SPOILT, ids=lambda value: None if callable(value) else str(value)[:30]
+)
 def test_what_decodes_to_no_pixel_goes_and_the_picture_stays(syntax, name, spoil):
     clean = compressed(syntax)
     expected = of_frames(syntax, encapsulate([even(clean)])).pixel_array
