@@ -19,7 +19,7 @@ from ct_assets.deid.batch import dicomfile
 from ct_assets.deid.batch.dicomfile import Source
 from ct_assets.deid.batch.gather import encodings_of
 from ct_assets.deid.batch.raw_items import MANY_TO_WATCH, RawItems
-from ct_assets.deid.elements import cleaning, lookup_tables, readings, table, text, values, vrs
+from ct_assets.deid.elements import bulk, cleaning, readings, table, text, values, vrs
 from ct_assets.deid.elements.derive import MIN_SUBSTRING_CHARACTERS
 from ct_assets.deid.elements.identifiers import Finder, Where
 from ct_assets.deid.elements.rules import (
@@ -107,9 +107,9 @@ class Engine:
         fates: list[bytes] = []
         creators = walk.creators(root)
         plain = {int(tag): element for tag, element in own.items()}  # a BaseTag compares in Python, slowly
-        for tag, table_element in lookup_tables.surplus(plain).items():
-            plain[tag] = table_element
-            fates.append(_fate_json(keyword_of(tag), "lookup table", lookup_tables.ACTION))
+        for tag, (rewritten, label, action) in bulk.rewritten(plain).items():
+            plain[tag] = rewritten
+            fates.append(_fate_json(keyword_of(tag), label, action))
         for tag in sorted(plain):
             element = plain[tag]
             value = element.value if isinstance(element, RawDataElement) else None
@@ -322,11 +322,11 @@ class _Walk:
         encodings = encodings_of(own, encodings)
         creators = self.creators(dataset)
         chunks: list[bytes] = []
-        cut = lookup_tables.surplus(own)
-        self.fates += [(shown + keyword_of(tag), "lookup table", lookup_tables.ACTION) for tag in cut]
+        rewritten = bulk.rewritten(own)
+        self.fates += [(shown + keyword_of(tag), label, act) for tag, (_, label, act) in rewritten.items()]
         outer = self.is_standard_code
         for tag in sorted(own):
-            element = cut.get(int(tag), own[tag])
+            element = rewritten[tag][0] if tag in rewritten else own[tag]
             self.is_standard_code = int(tag) in _CODED and _is_of_standard_scheme(own)
             chunks += self.element(int(tag), element, place, shown, encodings, creators, in_dummy)
         self.is_standard_code = outer

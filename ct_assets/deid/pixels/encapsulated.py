@@ -10,18 +10,31 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ct_assets.deid.pixels import deflated, fragments, jpeg, jpeg2000, jpeg_ls, rle
 from ct_assets.deid.pixels.codestream import Cleaned, Codec, DamagedStreamError, Shape
 
 _SYNTAX = "1.2.840.10008.1.2."
-JPEG_SYNTAXES = frozenset(f"{_SYNTAX}4.{number}" for number in (50, 51, *range(52, 67), 70))
+_PROCESSES: dict[int, tuple[int, ...]] = {
+    50: (0xC0, 0xC1), 51: (0xC0, 0xC1), 52: (0xC9,), 53: (0xC2,), 54: (0xCA,), 55: (0xC2,), 56: (0xCA,),
+    57: (0xC3,), 58: (0xCB,), 59: (0xC5,), 60: (0xCD,), 61: (0xC6,), 62: (0xCE,), 63: (0xC6,), 64: (0xCE,),
+    65: (0xC7,), 66: (0xCF,), 70: (0xC3,),
+}  # fmt: skip
+"""Starts of frame by the last number of the transfer syntax (PS3.5 A.4.1 and its retired ones); sequential
+8-bit data decode alike under baseline and extended, and come under both."""
+_JPEG = {
+    f"{_SYNTAX}4.{number}": partial(jpeg.clean, processes=frozenset(allowed))
+    for number, allowed in _PROCESSES.items()
+}
+JPEG_SYNTAXES = frozenset(_JPEG)
 JPEG_LS_SYNTAXES = frozenset(f"{_SYNTAX}4.{number}" for number in (80, 81))
 JPEG_2000_SYNTAXES = frozenset(f"{_SYNTAX}4.{number}" for number in (90, 91, 92, 93, 201, 202, 203))
 RLE_SYNTAX, DEFLATED_FRAMES_SYNTAX = f"{_SYNTAX}5", f"{_SYNTAX}8.1"
 CODECS: dict[str, tuple[Codec, bytes]] = {
-    **dict.fromkeys(JPEG_SYNTAXES, (jpeg.clean, b"\xff\xd8\xff")),
-    **dict.fromkeys(JPEG_LS_SYNTAXES, (jpeg_ls.clean, b"\xff\xd8\xff")),
+    **{syntax: (codec, b"\xff\xd8\xff") for syntax, codec in _JPEG.items()},
+    f"{_SYNTAX}4.80": (partial(jpeg_ls.clean, is_lossless=True), b"\xff\xd8\xff"),
+    f"{_SYNTAX}4.81": (jpeg_ls.clean, b"\xff\xd8\xff"),
     **dict.fromkeys(JPEG_2000_SYNTAXES, (jpeg2000.clean, b"\xff\x4f\xff\x51")),
     RLE_SYNTAX: (rle.clean, b""),
     DEFLATED_FRAMES_SYNTAX: (deflated.clean, b""),

@@ -24,6 +24,11 @@ _NEEDED = frozenset(
         0x74, 0x75, 0x76, 0x77, 0x78,  # MCT MCC NLT MCO CBD (part 2)
     )
 )  # fmt: skip
+_PART_2 = frozenset((0x74, 0x75, 0x76, 0x77, 0x78))
+_PART_15 = frozenset((0x50, 0x59))
+_MAIN_HEADER_ONLY = frozenset((SIZ, 0x50, 0x59, 0x60))
+_BY_COMPONENT = frozenset((0x53, 0x5D, 0x5E))  # COC QCC RGN
+_SEVERAL = frozenset((0x60, 0x61)) | _PART_2
 _NAMES = {
     COM: "JPEG 2000 comments",
     CRG: "JPEG 2000 component registration",
@@ -91,13 +96,37 @@ def _main_header(code: bytes, parts: Parts) -> tuple[list[bytes], int, Shape, li
             shape = _declared(segment)
         if marker == TLM:
             lengths.append(segment)
-        elif marker in _NEEDED or _ENCODER.fullmatch(segment):
+        elif _is_used(marker, kept[0] if kept else segment) or _ENCODER.fullmatch(segment):
             kept.append(segment)
         else:
             parts.remove(_name(marker), len(segment))
-    if shape is None:
-        raise DamagedStreamError("no image and tile size")
+    if shape is None or kept[0][1] != SIZ:
+        raise DamagedStreamError("no image and tile size where they have to be")
+    _check_one_each(kept, shape.samples)
     return kept, position, shape, lengths
+
+
+def _is_used(marker: int, siz: bytes) -> bool:
+    """Whether a decoder needs a segment of the main header under these capabilities (Rsiz, 15444-1 A.5.1)."""
+    capabilities = siz[4]
+    if marker in _PART_2:
+        return bool(capabilities & 0x80)
+    return marker in _NEEDED and (marker not in _PART_15 or bool(capabilities & 0x40))
+
+
+def _check_one_each(kept: list[bytes], components: int) -> None:
+    """Refuse a second segment of a kind (for a component), and one for a component that is not there."""
+    seen = set()
+    width = 1 if components < 257 else 2
+    for segment in kept:
+        marker, number = segment[1], 0
+        if marker in _BY_COMPONENT and components < 1 << 14:
+            number = int.from_bytes(segment[4 : 4 + width], "big")
+            _check(number < components)
+        elif marker in _BY_COMPONENT or marker in _SEVERAL or marker == COM:
+            continue
+        _check((marker, number) not in seen)
+        seen.add((marker, number))
 
 
 def _declared(siz: bytes) -> Shape:
@@ -125,10 +154,11 @@ def _tile_part(code: bytes, start: int, parts: Parts) -> tuple[tuple[int, bytes]
         _check(position < end and marker != SOT)
         if marker == PLT:
             packets.append(segment)
-        elif marker in _NEEDED:
+        elif marker in _NEEDED and marker not in _MAIN_HEADER_ONLY:
             kept.append(segment)
         else:
             parts.remove(_name(marker), len(segment))
+    _check_one_each(kept, 1 << 14)
     data = code[position + 2 : end]
     if _add_up(packets, len(data)):
         kept += packets

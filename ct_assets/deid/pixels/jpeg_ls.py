@@ -2,13 +2,14 @@
 
 Belongs here: what each marker segment may hold. Does not: the walk over them (`segments`), decoding.
 
-SOF55, LSE, DRI, SOS and DNL stay, and of the application segments the colour transform of HP's coder, which
-changes how pixels are decoded. SPIFF headers, comments and all else go.
+SOF55, the LSE and DRI in force at a scan, SOS and DNL stay, and of the application segments the colour transform
+of HP's coder, which changes how pixels are decoded. SPIFF headers, comments and all else go.
 """
 
 import re
+from collections.abc import Iterator
 
-from ct_assets.deid.pixels import segments
+from ct_assets.deid.pixels import jpeg_tables, segments
 from ct_assets.deid.pixels.codestream import Cleaned, DamagedStreamError, Shape, fitting
 from ct_assets.deid.pixels.segments import APPLICATION, COM, DNL, DRI, SOS, Grammar, exact
 
@@ -18,9 +19,23 @@ PRESET_BYTES = 11
 _PRESET, _OVERSIZE = 1, 4
 
 
-def clean(frame: bytes, shape: Shape) -> Cleaned:
-    """Return a frame without the bytes that decode to no pixel. Raises `DamagedStreamError`."""
-    return fitting(segments.clean(frame, _GRAMMAR), shape)
+def clean(frame: bytes, shape: Shape, *, is_lossless: bool = False) -> Cleaned:
+    """Return a frame without the bytes that decode to no pixel.
+
+    `is_lossless`: its transfer syntax allows no difference (NEAR). Raises `DamagedStreamError`.
+    """
+
+    def uses(_process: int, _frame_header: bytes, scan: bytes) -> Iterator[jpeg_tables.Key]:
+        if is_lossless and scan[-3]:
+            raise DamagedStreamError("near-lossless data under the lossless transfer syntax")
+        yield from ((LSE, 0), (APP8, 0), (DRI, 0))
+
+    return fitting(jpeg_tables.clean(frame, _GRAMMAR, _split, uses, frozenset()), shape)
+
+
+def _split(marker: int, content: bytes) -> list[tuple[jpeg_tables.Key, bytes]]:
+    is_definition = marker in (LSE, APP8, DRI) and _keep(marker, content) is not None
+    return [((marker, 0), content)] if is_definition else []
 
 
 def _keep(marker: int, content: bytes) -> bytes | None:
@@ -39,13 +54,15 @@ def _keep(marker: int, content: bytes) -> bytes | None:
     raise DamagedStreamError("a segment that no JPEG-LS image has")
 
 
-def _parameters(content: bytes) -> bytes:
-    """Return the content of an LSE segment; mapping tables are palettes, which no DICOM image has inside."""
+def _parameters(content: bytes) -> bytes | None:
+    """Return the content of an LSE segment, None for a size above 65535, which no DICOM image has; mapping
+    tables are palettes, which none has inside."""
     kind = content[0] if content else 0
     if kind == _PRESET:
         return exact(content, PRESET_BYTES)
     if kind == _OVERSIZE and len(content) > 1:
-        return exact(content, 2 + 2 * content[1])
+        exact(content, 2 + 2 * content[1])
+        return None
     raise DamagedStreamError("parameters that no DICOM image has")
 
 

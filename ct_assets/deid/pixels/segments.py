@@ -37,7 +37,7 @@ def clean(frame: bytes, grammar: Grammar) -> Cleaned:
     position, scans = 2, 0
     shape: Shape | None = None
     while True:
-        marker, start = _next_marker(frame, position)
+        marker, start = next_marker(frame, position)
         position = start
         if marker == EOI:
             break
@@ -98,7 +98,7 @@ def _declared(content: bytes) -> Shape:
     return Shape(rows, columns, samples, bits)
 
 
-def _next_marker(frame: bytes, position: int) -> tuple[int, int]:
+def next_marker(frame: bytes, position: int) -> tuple[int, int]:
     """Return the next marker and where its segment begins; fill bytes FF may stand before it (B.1.1.2)."""
     start = position
     while frame[position + 1 : position + 2] == b"\xff":
