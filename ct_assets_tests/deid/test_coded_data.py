@@ -14,6 +14,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from ct_assets.deid.elements.identifiers import Sought
 from ct_assets.deid.proof.leak_scan import LeakScanner, Searched, pixel_digest_of
 from ct_assets_tests.deid.made import KEY, as_bytes
 from ct_assets_tests.deid.test_pixel_streams import (
@@ -31,7 +32,7 @@ from ct_assets_tests.deid.test_pixel_streams import (
 )
 
 NAME = b"Quenneville"
-SCANNER = LeakScanner(Searched(frozenset({"quenneville"})), KEY)
+SCANNER = LeakScanner(Searched({"quenneville": Sought(None, is_inside=True)}), KEY)
 NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 ENCAPSULATED = (JPEGBaseline8Bit, JPEGLSLossless, JPEG2000Lossless, RLELossless)
 
