@@ -151,3 +151,9 @@ def test_bytes_behind_the_last_sample_of_a_waveform_go(samples, kept):
     inner.add_new(0x54001010, "OW", bytes(range(16)) + TEXT + b" ")
     result = Deidentified(as_bytes(ct(WaveformSequence=[inner]))).dataset
     assert (result.WaveformSequence[0][0x54001010].value or b"") == kept
+
+
+def test_a_table_without_a_descriptor_is_emptied():
+    made = ct()
+    made.add_new(0x00281201, "OW", TEXT + b" ")
+    assert not Deidentified(as_bytes(made)).dataset[0x00281201].value

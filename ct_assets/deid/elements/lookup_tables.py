@@ -19,14 +19,17 @@ ACTION = "kept, bytes behind the last entry removed"
 
 
 def surplus(own: Mapping[int, RawDataElement | DataElement]) -> dict[int, RawDataElement]:
-    """Return the tables of a data set that are longer than their descriptor says, cut to their length."""
+    """Return the tables of a data set that are longer than their descriptor says, cut to their length; none of
+    their bytes stay where no descriptor says how many entries there are."""
     cut: dict[int, RawDataElement] = {}
     for tag, descriptor_tag in _DESCRIPTORS.items():
         table, descriptor = own.get(tag), own.get(descriptor_tag)
-        if not isinstance(table, RawDataElement) or not isinstance(descriptor, RawDataElement):
+        if not isinstance(table, RawDataElement) or isinstance(descriptor, DataElement):
             continue
-        raw, value = descriptor.value or b"", table.value or b""
-        if len(raw) != 6:
+        raw, value = (descriptor.value or b"") if descriptor is not None else b"", table.value or b""
+        if descriptor is None or len(raw) != 6:
+            if value:
+                cut[tag] = table._replace(value=b"", length=0)
             continue
         entries, _, bits = struct.unpack("<3H" if descriptor.is_little_endian else ">3H", raw)
         entries = entries or 1 << 16
