@@ -478,6 +478,11 @@ class TestNativePixels:
         result, done = stripped(made, syntax)
         assert (bytes(result.PixelData), done.removed) == (bytes(range(1, 16)) + b"\0", {})
 
+    def test_a_padding_byte_of_another_value_stays(self):
+        made = image(Rows=3, Columns=5, PixelData=bytes(range(1, 16)) + b"0")
+        result, done = stripped(made, ExplicitVRLittleEndian)
+        assert (bytes(result.PixelData), done.removed) == (bytes(range(1, 16)) + b"0", {})
+
     def test_bits_behind_the_last_single_bit_pixel_go(self):
         made = image(Rows=3, Columns=3, BitsAllocated=1, BitsStored=1, HighBit=0, PixelData=b"\xff\xff")
         result, _ = stripped(made, ExplicitVRLittleEndian)

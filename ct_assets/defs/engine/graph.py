@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from ct_assets import files, registry
-from ct_assets.defs.engine import partitions
+from ct_assets.defs.engine import clinic_rows, partitions
 from ct_assets.defs.engine.node import Node
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.resources import op_tags
@@ -31,7 +31,7 @@ def _marker(platform: Platform, batch: str | None) -> Any:
 def _profile(platform: Platform, batch: str | None) -> Any:
     review = platform.layout.deid_paths(str(batch)).review
     decided = files.sha256_file(review) if review.is_file() else None
-    return [platform.profile.model_dump(mode="json"), _labels_csv(platform, None), decided]
+    return [platform.profile.model_dump(mode="json"), clinic_rows.of_batch(platform, str(batch)), decided]
 
 
 def _labels_csv(platform: Platform, _: str | None) -> Any:

@@ -24,6 +24,14 @@ ingest_job = dg.define_asset_job(
     dg.AssetSelection.assets(*(name for name, node in GRAPH.items() if node.partition == "batch")),
     description="Register one batch, de-identify it, audit its headers.",
 )
+deidentify_job = dg.define_asset_job(
+    "deidentify_again",
+    _of_groups("deid"),
+    description="De-identify one batch again; what follows from it is made by itself.",
+)
+labels_job = dg.define_asset_job(
+    "labels_refresh", dg.AssetSelection.assets("labels"), description="Read the clinic's table again."
+)
 cohort_refresh_job = dg.define_asset_job(
     "cohort_refresh",
     dg.AssetSelection.assets(

@@ -1,6 +1,6 @@
-"""What starts runs: new drops in the inbox, and the nightly look at the store.
+"""What starts runs: new drops in the inbox, a changed table of the clinic, and the nightly look at the store.
 
-Belongs here: the sensor on markers, the schedule. What follows from a registered batch is declared as
+Belongs here: the sensors on markers and on the table, the schedule. What follows from a registered batch is declared as
 automation conditions (`defs.operations.automation`).
 """
 
@@ -9,9 +9,10 @@ import time
 
 import dagster as dg
 
+from ct_assets.defs.engine import clinic_rows, provenance
 from ct_assets.defs.engine.partitions import BATCH, batches
 from ct_assets.defs.engine.platform import Platform
-from ct_assets.defs.operations.jobs import ingest_job, verify_job
+from ct_assets.defs.operations.jobs import deidentify_job, ingest_job, labels_job, verify_job
 
 BATCHES_PER_TICK = 20
 SECONDS_BETWEEN_TICKS = 30
@@ -55,6 +56,41 @@ def inbox_sensor(
         dynamic_partitions_requests=[batches.build_add_request(new)] if new else [],
         cursor=cursor,
     )
+
+
+@dg.sensor(
+    name="clinic_table_sensor",
+    jobs=[labels_job, deidentify_job],
+    minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def clinic_table_sensor(
+    context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
+) -> dg.SensorResult | dg.SkipReason:
+    """Request what a changed table of the clinic decides: its labels, and the batches whose patients' rows changed.
+
+    The cursor is a keyed digest of the table that was looked at last. What follows is declared as automation
+    conditions.
+    """
+    table = clinic_rows.of_table(platform)
+    if table is None:
+        return dg.SkipReason("no table of the clinic")
+    if table == context.cursor:
+        return dg.SkipReason("the clinic's table has not changed")
+    records = provenance.Records(context.instance, ahead=True)
+
+    def is_behind(name: str, partition: str | None) -> bool:
+        is_made = records.latest(name, partition) is not None
+        return is_made and not provenance.is_current(records, platform, name, partition)
+
+    requests = [
+        dg.RunRequest(job_name=deidentify_job.name, partition_key=batch, run_key=f"{batch}:{table}")
+        for batch in provenance.partition_keys(context.instance, platform, "deid_dicom")
+        if is_behind("deid_dicom", batch)
+    ]
+    if is_behind("labels", None):
+        requests.append(dg.RunRequest(job_name=labels_job.name, run_key=f"labels:{table}"))
+    return dg.SensorResult(run_requests=requests, cursor=table)
 
 
 nightly_verification = dg.ScheduleDefinition(

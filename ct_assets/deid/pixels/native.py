@@ -38,12 +38,13 @@ def expected_bytes(shape: Shape, frames: int, *, is_halved: bool) -> int:
 def stripped(value: bytes, expected: int, used_bits_of_last: int = 8) -> tuple[bytes, int]:
     """Return samples and padding to even length, and how many bytes were no sample.
 
-    `used_bits_of_last` tells how many bits of the last byte are pixels, where each has one bit.
+    `used_bits_of_last` tells how many bits of the last byte are pixels, where each has one bit. A padding byte
+    stays as it is: whatever its value, one byte says nothing.
     """
     rest = value[expected:]
     last = value[expected - 1]
     bits = last & ((1 << used_bits_of_last) - 1)
-    if bits == last and len(rest) == expected & 1 and rest in (b"", b"\0"):
+    if bits == last and len(rest) == expected & 1:
         return value, 0
     samples = value[: expected - 1] + bytes((bits,))
     return samples + b"\0" * (expected & 1), max(len(rest), 1)
