@@ -10,8 +10,10 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLossless, JPEGLSLossless
 
 from ct_assets.deid.elements import icc_profiles
+from ct_assets.deid.pixels import jpeg_ls
 from ct_assets_tests.deid.made import Deidentified, as_bytes, ct
 from ct_assets_tests.deid.test_pixel_streams import (
+    SHAPE,
     TEXT,
     before_first,
     behind_start,
@@ -52,6 +54,13 @@ def test_a_table_that_no_scan_uses_goes_and_the_frame_is_the_source_s(syntax, pu
     assert result.PixelData == encapsulate([even(clean)])
     assert done.removed
     assert len(done.decoded_digest) == 64
+
+
+def test_parameters_of_jpeg_ls_that_are_defined_anew_before_the_scan_go():
+    default = struct.pack(">B5H", 1, 255, 3, 7, 21, 64)
+    clean = behind_start(compressed(JPEGLSLossless), segment(0xF8, default))
+    done = jpeg_ls.clean(behind_start(clean, segment(0xF8, PRESET)), SHAPE)
+    assert (done.content, done.removed) == (clean, {"JPEG tables without use": 11})
 
 
 @pytest.mark.parametrize("marker", [b"\xff\x52", b"\xff\x5c"])
