@@ -107,6 +107,11 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ("tracking_without_pid", "The tracked nodule has no patient.", "Fill in pid."),
     ("tracking_without_nodule_group", "The tracked nodule has no group.", "Fill in nodule_group."),
     ("tracking_without_exam", "The tracked nodule names no exam.", "Fill in exam."),
+    (
+        "tracking_of_another_patient",
+        "The exam table gives the exam to another patient than the tracking table.",
+        "Correct pid or exam.",
+    ),
     ("tracking_without_exam_idx", "exam_idx is missing, negative or no whole number.", "Fill in exam_idx."),
     ("tracking_without_volume", "The volume is missing or not positive.", "Measure the nodule again."),
     ("tracking_exact_duplicate", "The row is there twice.", "Nothing: one is used."),

@@ -4,6 +4,8 @@ Belongs here: files in, files out, in the order of the steps. Does not: the rule
 """
 
 import json
+import re
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,9 +55,10 @@ def run(
         made, refused = timelines.pairs(chosen.kept)
         paired, unpaired = nodules.pair(
             tracking,
-            _days(exam_rows),
+            _days(exam_rows, chosen.unusable),
             _unusable(chosen, exam_rows, bad),
             _patients_out(chosen, tracking, bad, policy),
+            _patients_of(exam_rows),
         )
         written: dict[str, tuple[list[Row], type[dy.Schema]]] = {
             "excluded": (chosen.excluded, schemas.ExcludedExams),
@@ -76,7 +79,8 @@ def run(
 
 
 def read_bad_exams(path: Path) -> frozenset[str]:
-    """Read identifiers of bad exams: JSON lines with `exam_id` (or `exam`), or an identifier a line.
+    """Read identifiers of bad exams: JSON lines with `exam_id` (or `exam`), one JSON list, an identifier a line, or
+    a CSV with such a column.
 
     Raises `UsageError` naming the line.
     """
@@ -84,6 +88,12 @@ def read_bad_exams(path: Path) -> frozenset[str]:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read ({type(error).__name__})") from None
+    if "".join(lines).lstrip().startswith("["):
+        lines = _listed(path, "\n".join(lines))
+    elif lines and len(header := [cell.strip(' "') for cell in re.split("[,;\t]", lines[0])]) > 1:
+        column = next((name for name in ("exam_id", "exam") if name in header), None)
+        if column is not None:
+            return frozenset(row[column] for row in supplied_tables.read_csv(path, [column]) if row[column])
     bad = set()
     for number, line in enumerate(lines, start=1):
         text = line.strip().strip('",')
@@ -102,15 +112,44 @@ def read_bad_exams(path: Path) -> frozenset[str]:
     return frozenset(bad)
 
 
-def _days(exam_rows: list[Row]) -> dict[str, float | None]:
-    days = {row["exam"]: row["days_at_event"] for row in exam_rows if row.get("exam") is not None}
-    return days | {row["exam_id"]: row["days_at_event"] for row in exam_rows if row["exam_id"] is not None}
+def _listed(path: Path, text: str) -> list[str]:
+    """Return a JSON list as lines."""
+    try:
+        return [one if isinstance(one, str) else json.dumps(one) for one in json.loads(text)]
+    except ValueError:
+        raise UsageError(f"{path}: is no JSON list; an identifier a line is read as well") from None
+
+
+def _days(exam_rows: list[Row], unusable: Collection[str]) -> dict[str, float | None]:
+    """Return `days_at_event` by `exam_id` and by `exam`; of several series of an exam a usable one decides."""
+    ordered = sorted(
+        exam_rows, key=lambda row: (row["days_at_event"] is not None, row["exam_id"] not in unusable)
+    )
+    days = {row["exam"]: row["days_at_event"] for row in ordered if row.get("exam") is not None}
+    return days | {row["exam_id"]: row["days_at_event"] for row in ordered if row["exam_id"] is not None}
+
+
+def _patients_of(exam_rows: list[Row]) -> dict[str, set[str]]:
+    """Return the patients by `exam_id` and by `exam`."""
+    patients: dict[str, set[str]] = defaultdict(set)
+    for row in exam_rows:
+        for name in {row["exam_id"], row.get("exam")} - {None}:
+            patients[name].add(row["pid"])
+    return patients
 
 
 def _unusable(chosen: Exams, exam_rows: list[Row], bad: Collection[str]) -> dict[str, tuple[str, ...]]:
     by_id = chosen.unusable
-    aliases = {row["exam"]: row["exam_id"] for row in exam_rows if row.get("exam") is not None}
-    named = {exam: by_id[exam_id] for exam, exam_id in aliases.items() if exam_id in by_id}
+    series: dict[str, list[str]] = defaultdict(list)
+    for row in exam_rows:
+        if row.get("exam") is not None:
+            series[row["exam"]].append(row["exam_id"])
+    # An exam has several series: what was measured on it holds as long as one of them can be used.
+    named = {
+        exam: tuple(dict.fromkeys(code for exam_id in exam_ids for code in by_id[exam_id]))
+        for exam, exam_ids in series.items()
+        if all(exam_id in by_id for exam_id in exam_ids)
+    }
     return dict.fromkeys(bad, ("exam_known_bad",)) | named | by_id
 
 

@@ -5,7 +5,7 @@ Belongs here: pairs by `pid` and `nodule_group`, rows that are in none, growth. 
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -26,15 +26,17 @@ def pair(
     days_of: Mapping[str, float | None],
     unusable: Mapping[str, tuple[str, ...]],
     patients_out: Mapping[str, str],
+    patients_of: Mapping[str, Collection[str]],
 ) -> tuple[list[Row], list[Row]]:
     """Return pairs of consecutive tracked rows of one nodule, and every row that is in no pair with its reasons.
 
     `days_of` gives `days_at_event` of an exam; `unusable` exams that may not be used; `patients_out` patients of whom
-    no exam may be used, with the reason. The interval is null where an exam has no date.
+    no exam may be used, with the reason; `patients_of` the patients of each known exam. The interval is null where an
+    exam has no date.
     """
     usable: dict[tuple[str, str], list[Row]] = defaultdict(list)
     unpaired = []
-    for row, reasons in zip(tracking, _reasons(tracking, unusable, patients_out), strict=True):
+    for row, reasons in zip(tracking, _reasons(tracking, unusable, patients_out, patients_of), strict=True):
         if reasons:
             unpaired.append(_unpaired(row, reasons))
         else:
@@ -99,6 +101,8 @@ def doubling_class(days: float) -> str:
 
 
 def _interval(first: Row, second: Row, days_of: Mapping[str, float | None]) -> float | None:
+    if first["exam"] == second["exam"]:
+        return 0.0
     days = [days_of.get(row["exam"]) for row in (first, second)]
     return None if days[0] is None or days[1] is None else days[0] - days[1]
 
@@ -115,7 +119,10 @@ def _unpaired(row: Row, reasons: list[str]) -> Row:
 
 
 def _reasons(
-    tracking: list[Row], unusable: Mapping[str, tuple[str, ...]], patients_out: Mapping[str, str]
+    tracking: list[Row],
+    unusable: Mapping[str, tuple[str, ...]],
+    patients_out: Mapping[str, str],
+    patients_of: Mapping[str, Collection[str]],
 ) -> list[list[str]]:
     reasons = [_own_reasons(row) for row in tracking]
     same = defaultdict(list)
@@ -133,6 +140,8 @@ def _reasons(
     for row, own in zip(tracking, reasons, strict=True):
         if row["pid"] in patients_out:
             own.append(patients_out[row["pid"]])
+        if row["exam"] in patients_of and row["pid"] not in patients_of[row["exam"]]:
+            own.append("tracking_of_another_patient")
         own += [code for code in unusable.get(row["exam"], ()) if code not in own]
     return reasons
 

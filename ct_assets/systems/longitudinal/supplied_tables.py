@@ -4,9 +4,11 @@ Belongs here: column names, types, and refusals of a whole table. Does not: whic
 Identifiers are text: leading zeros and the length of a number stay.
 """
 
+import ast
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,7 @@ def read(path: Path, required: Sequence[str]) -> list[Row]:
     elif suffix in PICKLES:
         rows = _pickled(path)
     elif suffix in (".csv", ".tsv", ".txt"):
-        return _csv(path, required)
+        return read_csv(path, required)
     else:
         raise UsageError(f"{path}: a table is .csv, .parquet, .p, .pkl or .pt")
     _check_columns(path, required, rows[0].keys() if rows else required)
@@ -60,7 +62,8 @@ def read(path: Path, required: Sequence[str]) -> list[Row]:
     ]
 
 
-def _csv(path: Path, required: Sequence[str]) -> list[Row]:
+def read_csv(path: Path, required: Sequence[str]) -> list[Row]:
+    """Read a table of any suffix as CSV; as `read`."""
     table = supplied.read(path)
     columns = {name: place for place, name in enumerate(table.header) if name}
     for name in columns:
@@ -132,12 +135,12 @@ def _value(path: Path, place: str, name: str, value: Any) -> Any:
         if name in IDENTIFIERS:
             return _identifier(value)
         if name in LISTS:
-            return value if isinstance(value, list) else json.loads(value)
+            return value if isinstance(value, list) else _list(value)
         if name in NUMBERS or name in ("exam_idx", "volume", "volume_mm3"):
             return _number(value)
         if name in FLAGS:
             return _flag(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, SyntaxError):
         raise UsageError(f"{path}, {place}: {name} cannot be {value!r:.60}") from None
     return value
 
@@ -148,7 +151,23 @@ def _identifier(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) else supplied.cleaned(str(value))
 
 
+def _list(value: Any) -> list[Any]:
+    """Read a list as JSON, Python or NumPy print it."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        try:
+            found = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            found = ast.literal_eval(",".join(value.replace("[", "[ ").split()).replace("[,", "["))
+    if not isinstance(found, list | tuple):
+        raise ValueError(value)
+    return list(found)
+
+
 def _number(value: Any) -> float:
+    if isinstance(value, timedelta):
+        return value / timedelta(days=1)
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(value)

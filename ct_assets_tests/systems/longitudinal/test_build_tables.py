@@ -258,3 +258,49 @@ def test_a_bad_line_of_bad_exams_is_named(tmp_path):
     (tmp_path / "bad.jsonl").write_text(json.dumps({"exam_id": "a"}) + "\n{broken\n")
     with pytest.raises(UsageError, match="line 2"):
         read_bad_exams(tmp_path / "bad.jsonl")
+
+
+class TestExamsOfTheTrackingTable:
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_an_exam_holds_as_long_as_one_of_its_series_can_be_used(self, tmp_path, order):
+        rows = [
+            exam("p", 0, "a", exam="X"),
+            exam("p", 1, "b", exam="Y", days_at_event=500),
+            exam("p", 1, "c", 5.0, exam="Y", days_at_event=None),
+        ]
+        written = build(tmp_path, rows[::order], [nodule("p", 0, "X", 100.0), nodule("p", 1, "Y", 150.0)])
+        assert written["paired_nodules"]["delta_days"].to_list() == [400.0]
+
+    def test_no_series_usable_leaves_the_nodule_out(self, tmp_path):
+        rows = [
+            exam("p", 0, "a", exam="X"),
+            exam("p", 0, "b", 5.0, exam="Y"),
+            exam("p", 1, "c", 4.0, exam="Y"),
+        ]
+        written = build(tmp_path, rows, [nodule("p", 0, "X", 100.0), nodule("p", 1, "Y", 150.0)])
+        assert reasons(written["unpaired_nodules"], exam="Y") == [["exam_too_thick"]]
+
+    def test_one_exam_is_no_pair_with_itself(self, tmp_path):
+        tracking = [nodule("p", 0, "unknown", 100.0), nodule("p", 1, "unknown", 150.0)]
+        written = build(tmp_path, [exam("p", 0, "a")], tracking)
+        assert reasons(written["unpaired_nodules"]) == [["interval_not_positive"]] * 2
+
+    def test_an_exam_of_another_patient_is_named(self, tmp_path):
+        written = build(tmp_path, [exam("p", 0, "a")], [nodule("q", 0, "a", 100.0)])
+        assert reasons(written["unpaired_nodules"], pid="q") == [["tracking_of_another_patient"]]
+
+
+@pytest.mark.parametrize("text", ["[0.7, 0.7, 2.0]", "(0.7, 0.7, 2.0)", "[0.7 0.7 2.0]", "[ 0.7  0.7  2. ]"])
+def test_a_list_is_read_as_json_python_or_numpy_print_it(tmp_path, text):
+    row = exam("p", 0, "a", None, pixel_spacing=text, sorted_paths="['a', 'b']")
+    assert build(tmp_path, [row])["single_timepoints"]["slice_thickness"].to_list() == [2.0]
+
+
+@pytest.mark.parametrize(
+    "text", ['["007", "b"]', '[\n {"exam_id": "007"},\n "b"]', "why,exam_id\nmotion,007\n,b\n", "007\n\nb\n"]
+)
+def test_bad_exams_are_read_in_any_usual_form(tmp_path, text):
+    from ct_assets.systems.longitudinal.build_tables import read_bad_exams
+
+    (tmp_path / "bad").write_text(text)
+    assert read_bad_exams(tmp_path / "bad") == {"007", "b"}
