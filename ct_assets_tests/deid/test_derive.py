@@ -22,6 +22,7 @@ def left(text: str, kind: str, value: str, *, owner: str = "P", where: Where = W
         ("Иванов^Пётр", "Ivanov"), ("Ivanov^Petr", "Иванов"), ("Müller-Groß^Jörg", "MuellerGross"),
         ("Mueller^Joerg", "Müller"), ("张^小东", "張小東"), ("やまだ^たろう", "Yamada"), ("홍^길동", "Gildong"),
         ("Quorvath^Ildiko", "Quоrvаth"), ("Quorvath^Ildiko", "Quor\u200bvath"), ("Παπαδάκης^Γιώργος", "Papadakis"),
+        ("Papadopoulos^Nikos", "Παπαδόπουλος"),
     ],
 )  # fmt: skip
 def test_a_name_goes_in_every_spelling(name, text):
@@ -69,3 +70,8 @@ def test_each_part_that_identifies_by_itself_goes(kind, value, text):
 
 def test_a_decimal_number_is_no_short_identifier():
     assert left("4.711 mm", "patient_id", "4711") == "4.711 mm"
+
+
+@pytest.mark.parametrize("text", ["GTVsmith", "GTVSmith", "GTVsmith2", "PTVjohn_1"])
+def test_a_name_glued_to_an_abbreviation_goes_and_the_abbreviation_stays(text):
+    assert left(text, "name", "Smith^John").rstrip("_12") in ("GTV", "PTV")

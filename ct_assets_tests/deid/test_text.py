@@ -11,6 +11,7 @@ class TestCleaningADescription:
         [
             "CT Thorax", "Thorax 1.25 B30f", "5.1 CHEST W/O CONTRAST", "THX/ABD 2.0 I41f 3", "GTV_Mass_CT",
             "Lung^01_LungRoutine (Adult)", "Kopf nativ 4mm", "T2 FLAIR ax", "PET/CT 3D",
+            "Abdomen p.v. 5.0", "AXIAL 2.5mm STND", "L5S1 Th12L1", "PTV 6600/33",
         ],
     )  # fmt: skip
     def test_harmless_text_stays_exactly(self, harmless):
@@ -29,6 +30,8 @@ class TestCleaningADescription:
             ("Thorax mail a.b@example.org", "Thorax"),
             ("GTV by Underhaye", "GTV"),
             ("beekeeper", ""),
+            ("CT AB12CD34", "CT"),
+            ("CT 123.456.789-09", "CT"),
             ("Study 1.2.826.0.1.3680043.99.1", "Study"),
         ],
     )
@@ -80,3 +83,13 @@ class TestFolding:
     def test_each_folded_character_knows_its_place(self, value):
         for character, place in spelling.folded_with_places(value):
             assert character == " " or spelling.fold(value[place])
+
+
+@pytest.mark.parametrize("value", ["PTV 6600/33", "PTV 45.0/25", "PTV 60-66", "levels 12 14", "Iso 5000-25"])
+def test_doses_and_ranges_are_no_telephone_numbers(value):
+    assert text.pattern_spans(value) == []
+
+
+@pytest.mark.parametrize("value", ["call 12-34", "tel. 5512/34", "555-1234", "12 34 56", "089 551234"])
+def test_telephone_numbers_have_seven_digits_three_groups_or_a_word_before_them(value):
+    assert text.pattern_spans(value)

@@ -5,8 +5,9 @@ Belongs here: how ages are written (`93yo`, `F93`, `age: 093Y`, `93-jährig`, `1
 """
 
 import re
+from collections.abc import Iterable, Iterator
 
-from ct_assets.deid.elements.dates import Span, _flat
+from ct_assets.deid.elements.dates import Day, Span, _flat
 
 OLDEST = 130
 _YEARS = (
@@ -23,19 +24,31 @@ _BESIDE_SEX = re.compile(
     r"(?<![^\W\d_])(?:[mfwhvk]|male|female|man|woman)[\s/_-]{0,1}0?(\d{2,3})(?![\d.])(?!\s?(?:kv|mm|cm|hu|ml|gy|cgy|%))"
     r"|(?<![^\W_])0?(\d{2,3})[\s/_-]{0,1}(?:[fwhk]|m|male|female|man|woman|mann|frau)(?![^\W_])"
 )
+_WITH_UNIT_AND_SEX = re.compile(r"(?<![^\W_])0?(\d{2,3})\s?[yja][\s/_-]?[mfwhkd](?![^\W_])")
+_ALONE = re.compile(r"(?<![\w.,])0?(\d{2,3})(?![\w.,%]|\s?(?:%|kv|mm|cm|hu|ml|gy|cgy|mas?)(?![^\W_]))")
 _MONTHS = re.compile(r"(?<!\d)(\d{4})\s?(?:m|mo|mos|mon|months?|monate?|mois|mesi|meses|mnd)(?![^\W\d_])")
 _WORDS = re.compile(r"\b(?:nonagenarian|centenarian|(?:ninety|hundred)(?:[\s-]\w{3,5})?[\s-]years?)\w*")
 
 
-def spans(text: str, max_years: int, *, beside_sex: bool) -> list[Span]:
-    """Return where ages above `max_years` stand; with `beside_sex` also those that only a sex marks (`F93`)."""
+def spans(text: str, max_years: int, *, beside_sex: bool, own: frozenset[int] = frozenset()) -> list[Span]:
+    """Return where ages above `max_years` stand; with `beside_sex` also those that only a sex marks (`F93`), and the
+    patient's `own` ages by themselves (`CT (93)`)."""
     flat = _flat(text)
-    patterns = (_WITH_UNIT, _AFTER_WORD, _BESIDE_SEX) if beside_sex else (_WITH_UNIT, _AFTER_WORD)
+    patterns = [_WITH_UNIT, _AFTER_WORD, _WITH_UNIT_AND_SEX, *([_BESIDE_SEX] if beside_sex else [])]
     found = [
         match.span()
         for pattern in patterns
         for match in pattern.finditer(flat)
         if max_years < int(next(group for group in match.groups() if group)) <= OLDEST
     ]
+    if beside_sex and own:
+        found += [match.span() for match in _ALONE.finditer(flat) if int(match[1]) in own]
     found += [match.span() for match in _MONTHS.finditer(flat) if max_years < int(match[1]) / 12 <= OLDEST]
     return found + [match.span() for match in _WORDS.finditer(flat)] if max_years < 100 else found
+
+
+def of_days(births: Iterable[Day], days: Iterable[Day]) -> Iterator[int]:
+    """Yield the ages in years that a patient had on days of the record."""
+    for birth in births:
+        for day in days:
+            yield day[0] - birth[0] - (day[1:] < birth[1:])

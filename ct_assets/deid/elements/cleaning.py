@@ -107,7 +107,7 @@ class Cleaner:
             return text.without_spans(part, known) if known else part
         if is_standard_code:
             return text.without_spans(part, known) if known else part
-        known += self._ages(part, beside_sex=rule.do in (Do.CLEAN, Do.CLEAN_WHOLE))
+        known += self._ages(part, owner, beside_sex=rule.do in (Do.CLEAN, Do.CLEAN_WHOLE))
         known += self._true_dates(part, owner)
         match rule.do:
             case Do.CLEAN:
@@ -120,8 +120,9 @@ class Cleaner:
                 known += text.pattern_spans(part, is_value=True)
         return text.without_spans(part, known) if known else part
 
-    def _ages(self, part: str, *, beside_sex: bool) -> list[text.Span]:
-        return ages.spans(part, self._profile.max_age_years, beside_sex=beside_sex)
+    def _ages(self, part: str, owner: str, *, beside_sex: bool) -> list[text.Span]:
+        cap = self._profile.max_age_years
+        return ages.spans(part, cap, beside_sex=beside_sex, own=self._finder.ages_above(cap, owner))
 
     def _true_dates(self, part: str, owner: str) -> list[text.Span]:
         if self._profile.retain_longitudinal == "full":

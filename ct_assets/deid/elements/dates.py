@@ -24,7 +24,7 @@ Day = tuple[int, int, int]
 
 _UNITS = r"(?!\s?(?:c?gy|mm|cm|ml|mg|kv|ma|hz|hu|%|s\b|sec|min|x\d|mev|mv|mu))"
 _GAP = r"[\s./_,–-]{0,3}"
-_NUMERIC_GAP = r"(?:[./_–-]|\.\s|,\s?|\s)"
+_NUMERIC_GAP = r"(?:[./_|:–-]|\.\s|,\s?|\s)"
 _ERAS = {"令和": 2018, "平成": 1988, "昭和": 1925, "大正": 1911}
 _AMBIGUOUS_MONTHS = frozenset(
     words(
@@ -170,6 +170,10 @@ def _in_words(flat: str) -> Iterator[Found]:
 _TRIPLE = re.compile(
     rf"(?<![\d.,])(\d{{1,4}})({_NUMERIC_GAP})(\d{{1,2}})({_NUMERIC_GAP})(\d{{4}}|\d\d)(?!\d)(?![.,]\d){_UNITS}"
 )
+_ROMAN = re.compile(
+    r"(?<![^\W_])(\d{1,2})[./_\s-]{1,2}(i{1,3}|i?v|vi{1,3}|ix|xi{0,2})[./_\s-]{1,2}(\d{4}|\d\d)(?!\d)"
+)
+_ROMAN_MONTHS = dict(zip(words("i ii iii iv v vi vii viii ix x xi xii"), range(1, 13), strict=True))
 _RUN = re.compile(r"(?<!\d)(?:\d{8}|\d{6})(?!\d)")
 _PAIR = re.compile(
     rf"(?<![\d.,])(\d{{1,4}})([./_-])(\d{{4}}|\d\d?)(?!\d)(?P<dot>\.(?!\d))?(?![/-]\d){_UNITS}"
@@ -178,18 +182,23 @@ _YEAR = re.compile(rf"(?<![\d.])(?:1[89]|20)\d\d(?![\d.]\d?\d){_UNITS}(?!\d)")
 _WEEK = re.compile(
     r"(?<![^\W\d_])(?P<name>kw|cw|wk|wo?che?|week|sem(?:aine|ana)?|settimana|uge|vecka|uke|hafta|ww?)"
 )
+_ISO_YEAR = re.compile(r"(?<!\d)((?:19|20)\d\d)-?$")
 _WEEK_NUMBER = re.compile(r"[\s.:_-]{0,2}(\d{1,2})(?!\d)(?:[\s./_-]{1,2}((?:20)?\d\d)(?!\d))?")
 
 
 def _in_digits(flat: str) -> Iterator[Found]:
     for match in _TRIPLE.finditer(flat):
-        readings = _triple(match[1], match[3], match[5])
+        is_clock = ":" in match[2] + match[4] and len(match[5]) < 4
+        readings = () if is_clock else _triple(match[1], match[3], match[5])
         is_spaced = match[2].isspace() and match[4].isspace()
         yield Found(
             match.span(),
             readings,
             bool(readings) and (not is_spaced or len(match[5]) == 4 or len(match[1]) == 4),
         )
+    for match in _ROMAN.finditer(flat):
+        readings = _triple(match[1], str(_ROMAN_MONTHS[match[2]]), match[3])
+        yield Found(match.span(), readings, bool(readings) and len(match[3]) == 4)
     for match in _RUN.finditer(flat):
         run = match[0]
         parts = [(run[:4], run[4:6], run[6:]), (run[:2], run[2:4], run[4:])] if len(run) == 8 else []
@@ -241,10 +250,14 @@ def _weeks(flat: str) -> Iterator[Found]:
         if number is None or not 1 <= int(number[1]) <= 53:
             continue
         year = int(number[2]) if number[2] else None
+        start = name.start()
+        if year is None and (iso := _ISO_YEAR.search(flat[max(start - 5, 0) : start])):
+            year, start = int(iso[1]), start - len(iso[0])
         is_plain = name["name"] not in ("w", "ww", "sem") and (
             len(number[1]) == 2 or name["name"] in ("kw", "cw")
         )
-        yield Found((name.start(), number.end()), (Reading(year, None, None, int(number[1])),), is_plain)
+        if is_plain or year is not None:  # `Week 3` is one of a treatment
+            yield Found((start, number.end()), (Reading(year, None, None, int(number[1])),), is_plain)
 
 
 _EAST = re.compile(

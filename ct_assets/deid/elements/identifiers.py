@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import ahocorasick
 
-from ct_assets.deid.elements import dates
+from ct_assets.deid.elements import ages, dates
 from ct_assets.deid.elements.derive import Sure, forms
 from ct_assets.deid.elements.spelling import Spelt, fold, is_ideographic, spelt, words
 
@@ -146,6 +146,7 @@ class Finder:
     def __init__(self, identifiers: Identifiers) -> None:
         self._forms = identifiers.forms
         self._days = {owner: tuple(sorted(days)) for owner, days in identifiers.days.items()}
+        self._births = identifiers.births
         self._wide = _automaton(
             {
                 form: sure
@@ -155,10 +156,16 @@ class Finder:
             }
         )
         self._of = lru_cache(maxsize=64)(self._own)
+        self.ages_above = lru_cache(maxsize=64)(self._ages_above)
 
     def days(self, owner: str) -> tuple[dates.Day, ...]:
         """Return the true dates of a patient."""
         return self._days.get(owner, ())
+
+    def _ages_above(self, years: int, owner: str) -> frozenset[int]:
+        """Return the patient's ages above so many years, on the days of the record."""
+        births = [day for birth in self._births.get(owner, ()) if (day := dates.day_of(birth))]
+        return frozenset(age for age in ages.of_days(births, self.days(owner)) if age > years)
 
     def spans(self, text: str, owner: str, where: Where = Where.FREE) -> list[Span]:
         """Return where identifiers stand in a text of the patient's object."""

@@ -40,6 +40,8 @@ _GREEK = {
     "λ": "l", "μ": "m", "ν": "n", "ξ": "x", "ο": "o", "π": "p", "ρ": "r", "σ": "s", "ς": "s", "τ": "t", "υ": "y",
     "φ": "f", "χ": "ch", "ψ": "ps", "ω": "o",
 }  # fmt: skip
+_OMICRONS, _UPSILONS = "οόΟΌ", "υύΥΎ"
+"""Together they are one vowel, `ου`."""
 _ARMENIAN = dict(
     zip(
         "աբգդեզէըթժիլխծկհձղճմյնշոչպջռսվտրցւփքօֆև",
@@ -119,13 +121,16 @@ def folded_with_places(text: str) -> list[tuple[str, int]]:
     """Return the folded characters with the index in `text` each comes from (for cutting spans out)."""
     characters: list[tuple[str, int]] = []
     latin = None if text.isascii() else _reads_as_latin(text)
-    blank = True
+    blank, before = True, " "
     for place, character in enumerate(text):
         folded = (
             character.lower()
             if character.isascii()
             else _folded(character, latin is not None and latin[place])
         )
+        if folded == "y" and before in _OMICRONS and character in _UPSILONS:
+            folded = "u"
+        before = character
         for part in folded:
             if part.isalnum():
                 characters.append((part, place))
@@ -171,6 +176,8 @@ def _is_boundary(text: str, place: int, before: int, character: str, last: str) 
     is_upper, was_upper = text[place].isupper(), text[before].isupper()
     if is_upper and not was_upper:
         return True
+    if text[place].islower() and was_upper and before and text[before - 1].isupper():
+        return True  # `GTVsmith`, beside `GTVSmith`
     return is_upper and was_upper and text[place + 1 : place + 2].islower()
 
 

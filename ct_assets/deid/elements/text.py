@@ -46,13 +46,17 @@ _UNIT = (
 )
 _NUMBER_WORD = re.compile(rf"\d{{1,4}}(?:[.,]\d{{1,4}})?(?:{_UNIT})?", re.IGNORECASE)
 _TECHNICAL_CODE = re.compile(
-    r"[A-Za-z]{1,4}\d{1,3}[A-Za-z]{0,2}|\d{1,3}[A-Za-z]{1,3}|(?:[A-Za-z]{1,2}\d{1,2}){2}|[A-Za-z]{1,2}\d{1,2}[A-Za-z]\d"
+    r"[A-Za-z]{1,4}\d{1,3}[A-Za-z]{0,2}|\d{1,3}[A-Za-z]{1,3}|(?:(?i:th|co|lw|[cdtlsb])\d{1,2}){2}"
+    r"|[A-Za-z]{1,2}\d{1,2}[A-Za-z]\d"
 )
 """A short technical code, as of kernels, vertebrae, sequences and structures (`B31f`, `L5S1`, `GTV1`, `3D`): at most
 three digits in a run and four in all. What is longer is somebody's number, unless all its letters are known words."""
 _YEAR = re.compile(r"(?:19|20)\d\d")
-_ABBREVIATION = re.compile(r"[A-Z]{1,3}")
+_ABBREVIATION = re.compile(r"[A-Z]{1,3}|[a-z]")
 _PHONE_DIGITS = 7
+_BEFORE_A_TELEPHONE = re.compile(
+    r"(?i:tel|telefono?n?|tél|phone|ph|fax|mobile?|mob|handy|cell|call|pager|dect|ext|durchwahl|tlf|puh)[\s.:#]*$"
+)
 _PATTERNS = re.compile(
     r"(?P<mail>(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+)"
     r"|(?P<url>\b(?:https?|ftp)://\S+|\bwww\.\S+)"
@@ -61,6 +65,7 @@ _PATTERNS = re.compile(
     r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))(?!\d))"
     r"|(?P<title>\b(?:Mrs?|Ms|Miss|Dr|Prof|Herrn?|Frau|Mme|Mlle|Sr|Sra)\b\.?(?:\s+[^\W\d_][\w'’-]*){1,3})"
     r"|(?P<phone>(?<![\w.])\+?\(?\d{2,5}\)?(?:[ /-]\(?\d{2,8}\)?){1,4}(?![\w.]))"
+    r"|(?P<grouped>(?<![\w.])\d{2,5}(?:[./-]\d{2,5}){2,}(?![\w.]))"
     r"|(?P<number>(?<![\d.])\d{6,}(?![\d.]))",
 )
 
@@ -108,16 +113,32 @@ def pattern_spans(text: str, *, is_value: bool = False) -> list[Span]:
     one, a long number by itself says nothing, `15.5.11` is a version, and a product may be named by where its code is
     published.
     """
-    found = list(_PATTERNS.finditer(text))
+    found = [one for one in _PATTERNS.finditer(text) if _is_telling(text, one)]
     return [one.span() for one in found if not is_value or _is_telling_in_value(one)]
+
+
+def _is_telling(text: str, found: re.Match[str]) -> bool:
+    """Whether what has the form of a number in groups is one: doses and fractions (`6600/33`, `45.0/25`) are not."""
+    match found.lastgroup:
+        case "date":
+            return bool(dates.spans(found[0], (), any_plausible=True))
+        case "grouped":
+            return _is_long(found[0])
+        case "phone":
+            return (
+                _is_long(found[0])
+                or found[0].count("/") + found[0].count("-") + found[0].count(" ") > 1
+                or _BEFORE_A_TELEPHONE.search(text, max(found.start() - 16, 0), found.start()) is not None
+            )
+    return True
 
 
 def _is_telling_in_value(found: re.Match[str]) -> bool:
     match found.lastgroup:
-        case "number":
+        case "number" | "grouped":
             return False
         case "phone":
-            return _digits(found[0]) >= _PHONE_DIGITS
+            return _is_long(found[0])
         case "date":
             return bool(re.search(r"(?<!\d)(?:19|20)\d\d", found[0]))
         case "url":
@@ -130,8 +151,9 @@ def _is_telling_in_value(found: re.Match[str]) -> bool:
     return True
 
 
-def _digits(text: str) -> int:
-    return sum(character.isdigit() for character in text)
+def _is_long(number: str) -> bool:
+    """Whether a number in groups has the digits of a telephone number."""
+    return sum(character.isdigit() for character in number) >= _PHONE_DIGITS
 
 
 def clean_description(text: str, known: list[Span]) -> str:
