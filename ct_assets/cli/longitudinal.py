@@ -70,6 +70,30 @@ def tables(
 
 
 @app.command()
+def registrations(
+    tables_dir: Annotated[Path, typer.Argument(help="What `longitudinal tables` wrote.")],
+    output_dir: Annotated[Path, typer.Argument(help="Where log, table and bad exams go.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that nifti_path is relative to; else TABLES_DIR.")
+    ] = None,
+    given: Annotated[
+        Path | None, typer.Option(help="Folder of rigid_f<fixed>_m<moving>.mat, .tfm or .txt.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Pairs side by side.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+) -> None:
+    """Register every later kept exam to the patient's first one; run again, it goes on where it ended."""
+    from ct_assets.systems.longitudinal import registrations as module
+
+    written = module.write(tables_dir, output_dir, images=images, given_dir=given, workers=workers, seed=seed)
+    print(f"{'registered now':<20} {written.registered_now:>8}")
+    for name, count in sorted(written.statuses.items()):
+        print(f"{name:<20} {count:>8}")
+    if written.duplicates:
+        print(f"not used, their pair is given twice: {', '.join(written.duplicates)}")
+
+
+@app.command()
 def toy(
     output_dir: Annotated[Path, typer.Argument(help="Where samples.npy and toy.json go.")],
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same samples.")] = 0,

@@ -52,6 +52,11 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "The deformation folds space: its Jacobian determinant is not positive everywhere.",
         "Use a rigid or affine registration.",
     ),
+    (
+        "registration_process_ended",
+        "The process that registered the pair ended, for want of memory or by a damaged image.",
+        "Run again with fewer workers; leave the exam out if it happens again.",
+    ),
     ("exam_without_pid", "The exam has no patient.", "Fill in pid."),
     ("exam_without_exam_id", "The exam has no identifier.", "Fill in exam_id."),
     ("exam_without_series", "The exam has no series.", "Fill in series."),

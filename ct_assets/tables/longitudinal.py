@@ -64,6 +64,31 @@ class RefusedExamPairs(dy.Schema):
     reasons = dy.List(dy.String(), nullable=False)
 
 
+class Registrations(dy.Schema):
+    """A row a kept exam: its transform to the patient's first kept exam. Matrices are 4 x 4, rows first, LPS mm."""
+
+    pid = dy.String(primary_key=True)
+    exam_id = dy.String(primary_key=True)
+    fixed_exam_id = dy.String()
+    """The patient's first kept exam."""
+    status = dy.String(check=lambda column: column.is_in(["reference", "ok", "poor", "refused", "open"]))
+    """`reference` of the first exam, `open` of one that was not registered yet."""
+    reasons = dy.List(dy.String(), nullable=False)
+    source = dy.String(nullable=True, check=lambda column: column.is_in(["computed", "given"]))
+    reverse_transform = dy.Bool(nullable=True)
+    """True where a given transform was used by its inverse."""
+    matrix_fixed_to_moving = dy.List(dy.Float64(), nullable=True)
+    """Point of the first exam to point of this one."""
+    matrix_moving_to_fixed = dy.List(dy.Float64(), nullable=True)
+    rotation_deg = dy.Float64(nullable=True)
+    translation_mm = dy.List(dy.Float64(), nullable=True)
+    similarity_before = dy.Float64(nullable=True)
+    similarity_after = dy.Float64(nullable=True)
+    lung_overlap_before = dy.Float64(nullable=True)
+    lung_overlap_after = dy.Float64(nullable=True)
+    overlap_share = dy.Float64(nullable=True)
+
+
 class PairedNodules(dy.Schema):
     """A nodule on two consecutive tracked exams."""
 
