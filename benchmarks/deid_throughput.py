@@ -1,6 +1,7 @@
 """De-identification beside its peers: CPU seconds a file with start-up subtracted, all in one run.
 
     python benchmarks/deid_throughput.py [--slices 400] [--headers 800] [--wall 2000] [--rounds 3] [--peers PYTHON]
+    python benchmarks/deid_throughput.py --folder FOLDER [--slices 400] [--rounds 3] [--peers PYTHON]
 
 Two inputs are made: 512 x 512 CT slices with some 40 elements, and headers of some 260 elements (pydicom's
 own `CT_small.dcm` under new UIDs). Every contestant is a process of its own on the same warm files; its CPU
@@ -8,8 +9,9 @@ seconds (user + system) are lessened by those of the same process on two files; 
 and of the rounds the least counts. Rows: `dcmread` alone; read and write, untouched; the SHA-256 of every
 file, which the table of files holds and no peer makes; dicognito 0.19; dicom-anonymizer 2.1.0 (where
 `--peers`, by default this Python, has them); this project with audit and UID map, split into its steps. Then
-`--wall` files with one and with two workers: wall seconds of the steps. The rates of a peer that leaves out
-audit, UID map and leak scan are shown as they are.
+`--wall` files with one and with two workers: wall seconds of the steps. With `--folder` nothing is made: the
+first `--slices` DICOM files below that folder are the input, as burned-in screening costs more on real slices.
+The rates of a peer that leaves out audit, UID map and leak scan are shown as they are.
 """
 
 import argparse
@@ -20,12 +22,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.misc import is_dicom
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 LIST = "import sys, pathlib; paths = sorted(pathlib.Path(sys.argv[1]).iterdir()); out = pathlib.Path(sys.argv[2])\n"
@@ -73,9 +77,18 @@ def main() -> None:
     parser.add_argument("--wall", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", default=sys.executable)
+    parser.add_argument("--folder", type=Path, help="real slices to take instead of made ones")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="deid-benchmark-") as folder:
         root = Path(folder)
+        if given.folder:
+            many, few = root / "many", root / "few"
+            count = copy_slices(given.folder, many, given.slices)
+            copy_slices(given.folder, few, 2)
+            report(
+                f"{count} slices of a folder", many, few, count - 2, root / "out", given.rounds, given.peers
+            )
+            return
         for what, make, count in (
             ("CT slices, 512 x 512", make_slices, given.slices),
             ("headers of 260 elements", make_headers, given.headers),
@@ -96,6 +109,16 @@ def fresh(folder: Path) -> None:
     """Make an empty folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+
+
+def copy_slices(source: Path, target: Path, most: int) -> int:
+    """Copy the first DICOM files below a folder; return how many there are."""
+    fresh(target)
+    slices = (path for path in sorted(source.rglob("*")) if path.is_file() and is_dicom(path))
+    count = 0
+    for count, path in enumerate(islice(slices, most), start=1):
+        shutil.copyfile(path, target / f"IM{count:06d}")
+    return count
 
 
 def make_slices(folder: Path, count: int) -> None:

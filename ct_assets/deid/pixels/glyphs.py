@@ -29,8 +29,8 @@ NARROW_SHARE = 0.05
 """A window of the header below this share of the slice's range shows strokes that the whole range does not."""
 STROKE_WIDTH = 5
 """Structures that no square of this many pixels fits into are strokes."""
-CRISP_DROP = 0.75
-"""Share of its contrast that a hard-edged stroke loses from one pixel to the next."""
+CRISP_BITS = 2
+"""A hard-edged stroke loses its contrast from one pixel to the next, less at most a quarter: so many bits."""
 CRISP_SHARE = 0.5
 """Share of a letter's pixels that have such an edge."""
 LETTERS_IN_A_ROW = 3
@@ -41,8 +41,10 @@ LARGE_LETTER = 18
 """Height from which letters are looked for at half the resolution too: their strokes are wide."""
 LETTER_WIDTH = 80
 """Largest width: handwriting and some fonts join their letters."""
-TILE = (8, 16)
-"""Rows and columns of the tiles in which hard stroke pixels are counted."""
+TILE = 8
+"""Side of the tiles in which hard stroke pixels are counted."""
+TILES = (5, 3)
+"""Columns and rows of tiles that hold three letters wherever they begin: 32 by 16 pixels in any position."""
 CROWDED = 0.05
 """Share of hard stroke pixels in a slice from which they are noise: slices without it have less than a
 hundredth, slices with text in large type four hundredths."""
@@ -54,7 +56,7 @@ slices without noise; in noise alone a row is an accident, about as dense as the
 SMALL = 128 * 128
 """Pixels of a slice below which letters may fill it, so that density says nothing."""
 HARD_PIXELS = 20
-"""Hard stroke pixels in two by two tiles below which no three letters stand there."""
+"""Hard stroke pixels in 32 by 16 pixels below which no three letters stand there."""
 LETTERS_IN_A_TURNED_LINE = 5
 """Letters in a line of another direction from which it is looked at."""
 TURNED_LETTER = 8
@@ -66,7 +68,6 @@ MOST_LETTERS = 200
 
 _SQUARE = np.ones((STROKE_WIDTH, STROKE_WIDTH), np.uint8)
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-_QUARTER = (np.arange(256) * (1 - CRISP_DROP)).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +105,13 @@ def rows_of_letters(
     low, high, _, _ = cv2.minMaxLoc(stored)
     if high - low < LEAST_SPREAD[stored.dtype.name]:
         return ()
-    seen = _scaled(stored, Window(low, high))
+    seen = _scaled(stored, Window(low, high), low)
     share = round(255 * max(STROKE_SHARE, LEAST_SPREAD[stored.dtype.name] / (high - low)))
     half = cv2.resize(seen, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     found = [*_rows(seen, share, 1, LETTER_HEIGHTS[0]), *_rows(half, share, 2, LARGE_LETTER // 2)]
     if stored is frame and air is not None and low < air_below:
         level = round((air_below - air.low) / air.width * 255)
-        on_air = _rows(_scaled(stored, air), round(255 * AIR_SHARE), 1, LETTER_HEIGHTS[0], ground=level)
+        on_air = _rows(_scaled(stored, air, low), round(255 * AIR_SHARE), 1, LETTER_HEIGHTS[0], ground=level)
         found += (
             [row for row in on_air if row.letters >= LETTERS_ON_AIR]
             if len(on_air) <= MOST_ROWS_ON_AIR
@@ -118,41 +119,41 @@ def rows_of_letters(
         )
     for window in windows:
         if stored is frame and window.width < NARROW_SHARE * (high - low):
-            found += _rows(_scaled(stored, window), round(255 * STROKE_SHARE), 1, LETTER_HEIGHTS[0])
+            found += _rows(_scaled(stored, window, low), round(255 * STROKE_SHARE), 1, LETTER_HEIGHTS[0])
     return tuple(dict.fromkeys(found))
 
 
-def _scaled(stored: np.ndarray, window: Window) -> np.ndarray:
-    """Return 8 bit: all that follows is four times as fast on bytes."""
+def _scaled(stored: np.ndarray, window: Window, low: float) -> np.ndarray:
+    """Return 8 bit, `low` being the least value: all that follows is four times as fast on bytes."""
     scale = 255.0 / max(window.width, 1e-6)
-    clipped = cv2.max(stored, _level(np.ceil(window.low)))
-    return cv2.convertScaleAbs(clipped, alpha=scale, beta=-scale * window.low)
+    if window.low > low:  # its absolute values would be taken
+        stored = cv2.max(stored, _level(np.ceil(window.low)))
+    return cv2.convertScaleAbs(stored, alpha=scale, beta=-scale * window.low)
 
 
 def _rows(seen: np.ndarray, contrast: int, scale: int, least: int, ground: int | None = None) -> list[Row]:
     """Return rows of bright and of dark strokes; with `ground`, bright ones on what is darker than it."""
     found: list[Row] = []
     for sign in (1, -1) if ground is None else (1,):
-        strokes, is_hard = _strokes(seen, contrast, sign)
+        strokes, is_thin, is_hard = _strokes(seen, contrast, sign)
         if ground is not None:
             dark = cv2.compare(cv2.subtract(seen, strokes), _level(ground), cv2.CMP_LE)
-            is_hard, strokes = cv2.bitwise_and(is_hard, dark), cv2.bitwise_and(strokes, dark)
+            is_hard, is_thin = cv2.bitwise_and(is_hard, dark), cv2.bitwise_and(is_thin, dark)
         total = cv2.countNonZero(is_hard)
         box = _dense_box(is_hard) if total >= HARD_PIXELS else None
         if box is None:
             continue
         is_crowded = total > CROWDED * seen.size
         left, top, right, foot = (0, 0, seen.shape[1], seen.shape[0]) if is_crowded else box
-        strokes, is_hard = (np.ascontiguousarray(part[top:foot, left:right]) for part in (strokes, is_hard))
-        thin, hard = _places(cv2.compare(strokes, _level(contrast), cv2.CMP_GE)), _places(is_hard)
         if is_crowded:
-            thin, hard = _strongest(thin, hard, strokes)
-            total = len(hard)
-        letters = _letters(thin, hard, strokes.shape, least)
+            is_thin, is_hard = _strongest(is_thin, is_hard, strokes)
+            total = cv2.countNonZero(is_hard)
+        is_thin, is_hard = is_thin[top:foot, left:right], is_hard[top:foot, left:right]
+        letters = _letters(is_thin, is_hard, least)
         lines = [
             Row(start * scale, highest * scale, (end - start) * scale, (lowest - highest) * scale, count)
             for start, highest, end, lowest, count in _side_by_side(letters)
-            if _is_denser(hard, strokes.shape[1], total / seen.size, seen.size, (start, highest, end, lowest))
+            if _is_denser(is_hard, total / seen.size, seen.size, (start, highest, end, lowest))
         ]
         if not is_crowded and LETTERS_IN_A_TURNED_LINE <= len(letters) <= MOST_LETTERS:
             lines += _turned_lines(letters, scale)
@@ -160,10 +161,10 @@ def _rows(seen: np.ndarray, contrast: int, scale: int, least: int, ground: int |
     return found
 
 
-def _strokes(seen: np.ndarray, contrast: int, sign: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return by how much each pixel differs as a stroke does, and a mask of strokes with a hard edge.
+def _strokes(seen: np.ndarray, contrast: int, sign: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return by how much each pixel differs as a stroke does, and masks of strokes and of those with a hard edge.
 
-    A hard edge loses most of the contrast (`CRISP_DROP`) to one of four neighbours.
+    A hard edge loses most of the contrast (`CRISP_BITS`) to one of four neighbours.
     """
     if sign > 0:
         strokes = cv2.subtract(seen, cv2.morphologyEx(seen, cv2.MORPH_OPEN, _SQUARE))
@@ -171,37 +172,45 @@ def _strokes(seen: np.ndarray, contrast: int, sign: int) -> tuple[np.ndarray, np
     else:
         strokes = cv2.subtract(cv2.morphologyEx(seen, cv2.MORPH_CLOSE, _SQUARE), seen)
         drop = cv2.subtract(cv2.dilate(seen, _CROSS), seen)
-    crisp = cv2.compare(cv2.subtract(strokes, drop), cv2.LUT(strokes, _QUARTER), cv2.CMP_LE)
-    return strokes, cv2.bitwise_and(crisp, cv2.compare(strokes, _level(contrast), cv2.CMP_GE))
+    is_thin = cv2.threshold(strokes, contrast - 1, 255, cv2.THRESH_BINARY)[1]
+    is_crisp = cv2.compare(cv2.subtract(strokes, drop), np.right_shift(strokes, CRISP_BITS), cv2.CMP_LE)
+    return strokes, is_thin, cv2.bitwise_and(is_crisp, is_thin)
 
 
-def _strongest(thin: np.ndarray, hard: np.ndarray, strokes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _strongest(
+    is_thin: np.ndarray, is_hard: np.ndarray, strokes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the stroke pixels, and the hard ones of them, as strong as the strongest `THINNED` hard ones."""
-    values = strokes.ravel()
-    kept = int(THINNED * values.size)
-    least = np.partition(values[hard], len(hard) - kept)[len(hard) - kept]
-    return thin[values[thin] >= least], hard[values[hard] >= least]
+    values = strokes[is_hard.view(bool)]
+    place = len(values) - int(THINNED * strokes.size)
+    strong = cv2.compare(strokes, _level(np.partition(values, place)[place]), cv2.CMP_GE)
+    return cv2.bitwise_and(is_thin, strong), cv2.bitwise_and(is_hard, strong)
 
 
-def _is_denser(
-    hard: np.ndarray, columns: int, share: float, pixels: int, box: tuple[int, int, int, int]
-) -> bool:
+def _is_denser(is_hard: np.ndarray, share: float, pixels: int, box: tuple[int, int, int, int]) -> bool:
     """Return whether hard stroke pixels crowd in a box as letters do, compared with their share of the slice."""
     left, top, right, foot = box
     if pixels <= SMALL:
         return True
-    row, column = np.divmod(hard, columns)
-    inside = np.count_nonzero((row >= top) & (row < foot) & (column >= left) & (column < right))
-    return bool(inside >= DENSER * share * (right - left) * (foot - top))
+    inside = cv2.countNonZero(is_hard[top:foot, left:right])
+    return inside >= DENSER * share * (right - left) * (foot - top)
 
 
 def _dense_box(is_hard: np.ndarray) -> tuple[int, int, int, int] | None:
-    """Return what holds every place where two by two tiles have `HARD_PIXELS`, and the letters round it."""
-    sums = cv2.boxFilter(is_hard, cv2.CV_16U, (2 * TILE[1], 2 * TILE[0]), normalize=False)
-    column, row, width, height = cv2.boundingRect(cv2.compare(sums, _level(255 * HARD_PIXELS), cv2.CMP_GE))
+    """Return what holds every place where `HARD_PIXELS` may lie within `TILES` tiles, and the letters round it."""
+    rows, columns = is_hard.shape
+    tiles = is_hard
+    for _ in range(TILE.bit_length() - 1):
+        tiles = cv2.resize(
+            tiles, ((tiles.shape[1] + 1) // 2, (tiles.shape[0] + 1) // 2), interpolation=cv2.INTER_AREA
+        )
+    sums = cv2.boxFilter(tiles, cv2.CV_16U, TILES, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    least = 255 * HARD_PIXELS * 0.9 / TILE**2  # tiles are rounded means
+    column, row, width, height = (
+        TILE * part for part in cv2.boundingRect(cv2.compare(sums, _level(least), cv2.CMP_GE))
+    )
     if not width:
         return None
-    rows, columns = is_hard.shape
     return (
         max(column - LETTER_WIDTH, 0),
         max(row - LETTER_HEIGHTS[1], 0),
@@ -210,34 +219,18 @@ def _dense_box(is_hard: np.ndarray) -> tuple[int, int, int, int] | None:
     )
 
 
-def _places(mask: np.ndarray) -> np.ndarray:
-    """Return where a mask is set, counted row by row."""
-    points = cv2.findNonZero(mask)
-    if points is None:
-        return np.empty(0, np.int64)
-    return points[:, 0, 1].astype(np.int64) * mask.shape[1] + points[:, 0, 0]
-
-
-def _letters(
-    thin: np.ndarray, hard: np.ndarray, shape: tuple[int, ...], least: int
-) -> list[tuple[int, int, int, int]]:
+def _letters(is_thin: np.ndarray, is_hard: np.ndarray, least: int) -> list[tuple[int, int, int, int]]:
     """Return the boxes (left, top, right, foot) of connected strokes that have a letter's size and edges."""
-    mask = np.zeros(shape[0] * shape[1], np.uint8)
-    mask[thin] = 1
-    mask[hard] = 2
-    _, labels = cv2.connectedComponents(mask.reshape(shape[:2]), connectivity=8, ltype=cv2.CV_16U)
-    label = labels.ravel()[thin]
-    order = np.argsort(label, kind="stable")
-    starts = np.flatnonzero(np.diff(label[order], prepend=0))
-    row, column = np.divmod(thin[order], shape[1])
-    top, foot = np.minimum.reduceat(row, starts), np.maximum.reduceat(row, starts) + 1
-    left, right = np.minimum.reduceat(column, starts), np.maximum.reduceat(column, starts) + 1
-    edges = np.add.reduceat((mask[thin[order]] == 2).astype(np.int32), starts)
-    area = np.diff(starts, append=len(thin))
-    height, width = foot - top, right - left
-    letter = (height >= least) & (height <= LETTER_HEIGHTS[1]) & (width <= LETTER_WIDTH)
-    letter &= edges >= CRISP_SHARE * area
-    return sorted(tuple(box) for box in np.stack([left, top, right, foot], axis=1)[letter].tolist())
+    found = []
+    contours, _ = cv2.findContours(is_thin, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    for contour in contours:
+        left, top, width, height = cv2.boundingRect(contour)
+        if least <= height <= LETTER_HEIGHTS[1] and width <= LETTER_WIDTH:
+            foot, right = top + height, left + width
+            edges = cv2.countNonZero(is_hard[top:foot, left:right])
+            if edges >= CRISP_SHARE * cv2.countNonZero(is_thin[top:foot, left:right]):
+                found.append((left, top, right, foot))
+    return sorted(found)
 
 
 def _side_by_side(letters: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int, int]]:
@@ -298,7 +291,7 @@ def _turned_lines(letters: list[tuple[int, int, int, int]], scale: int) -> list[
     size = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
     found: list[Row] = []
     free = np.ones(len(letters), bool)
-    for direction in DIRECTIONS:
+    for direction in _with_lines(center, size):
         angle = np.deg2rad(direction)
         along = center @ (np.cos(angle), np.sin(angle))
         beside = center @ (-np.sin(angle), np.cos(angle))
@@ -327,6 +320,21 @@ def _turned_lines(letters: list[tuple[int, int, int, int]], scale: int) -> list[
             right, foot = (max(box[at] for box in members) for at in (2, 3))
             found.append(Row(left, top, right - left, foot - top, len(line), direction, members))
     return found
+
+
+def _with_lines(center: np.ndarray, size: np.ndarray) -> list[int]:
+    """Return the directions in which letters follow each other as in a line, before any is followed one by one."""
+    angles = np.deg2rad(DIRECTIONS)[:, None, None]
+    across, down = np.moveaxis(center[None] - center[:, None], -1, 0)
+    along = across * np.cos(angles) + down * np.sin(angles)
+    beside = np.abs(down * np.cos(angles) - across * np.sin(angles))
+    reach = np.maximum(np.maximum(size[:, None], size[None]), 8)
+    like = np.maximum(size[:, None], size[None]) <= 2 * np.minimum(size[:, None], size[None])
+    follows = (like & (along > 0) & (along <= 2.0 * reach) & (beside <= 0.3 * reach)).astype(np.float32)
+    counts = np.ones((len(DIRECTIONS), len(size), 1), np.float32)
+    for _ in range(LETTERS_IN_A_TURNED_LINE - 1):
+        counts = np.minimum(follows @ counts, 1)
+    return [direction for direction, there in zip(DIRECTIONS, counts.any(axis=(1, 2)), strict=True) if there]
 
 
 def _as_int16(frame: np.ndarray) -> np.ndarray:
