@@ -334,7 +334,11 @@ def _with_lines(center: np.ndarray, size: np.ndarray) -> list[int]:
     counts = np.ones((len(DIRECTIONS), len(size), 1), np.float32)
     for _ in range(LETTERS_IN_A_TURNED_LINE - 1):
         counts = np.minimum(follows @ counts, 1)
-    return [direction for direction, there in zip(DIRECTIONS, counts.any(axis=(1, 2)), strict=True) if there]
+    return [
+        direction
+        for direction, there in zip(DIRECTIONS, counts.any(axis=(1, 2)).tolist(), strict=True)
+        if there
+    ]
 
 
 def _as_int16(frame: np.ndarray) -> np.ndarray:
