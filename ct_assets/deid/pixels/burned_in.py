@@ -163,7 +163,9 @@ def _reads_turned(frame: np.ndarray, row: "glyphs.Row") -> bool:
         side = int(max(row.width, row.height) * 1.5) + 2 * MARGIN
         matrix = cv2.getRotationMatrix2D(middle, row.direction, 1.0)
         matrix[:, 2] += np.array((side / 2 - middle[0], side / 2 - middle[1]))
-        line = cv2.warpAffine(frame, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE)
+        turned = cv2.warpAffine(frame, matrix, (side, side), borderMode=cv2.BORDER_REPLICATE)
+        letter = max(max(right - left, foot - top) for left, top, right, foot in row.boxes)
+        line = turned[max(side // 2 - letter - MARGIN, 0) : side // 2 + letter + MARGIN]
     return bool(ocr.find_words(line, least=glyphs.LETTERS_IN_A_TURNED_LINE))
 
 

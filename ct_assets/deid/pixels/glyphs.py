@@ -41,6 +41,8 @@ LARGE_LETTER = 18
 """Height from which letters are looked for at half the resolution too: their strokes are wide."""
 LETTER_WIDTH = 80
 """Largest width: handwriting and some fonts join their letters."""
+EVEN = 0.25
+"""Share of its contrast by which the letters of a line differ: drawn ones by 0.1, pieces of ribs by 0.45."""
 TILE = 8
 """Side of the tiles in which hard stroke pixels are counted."""
 TILES = (5, 3)
@@ -70,6 +72,10 @@ _SQUARE = np.ones((STROKE_WIDTH, STROKE_WIDTH), np.uint8)
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
+Box = tuple[int, int, int, int]
+"""Left, top, right and foot, in pixels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """Letter-like shapes side by side: where they stand, in pixels, and how many they are."""
@@ -79,10 +85,10 @@ class Row:
     width: int
     height: int
     letters: int
+    boxes: tuple[Box, ...]
+    """Left, top, right and foot of the letters, in the order of the line."""
     direction: int = 0
     """Degrees by which the line is turned, counted from the rows downwards; 90: one letter below the other."""
-    boxes: tuple[tuple[int, int, int, int], ...] = ()
-    """Left, top, right and foot of the letters of a turned line, in its order."""
 
     def moved(self, columns: int, rows: int) -> "Row":
         """Return the row as it stands where a part of the slice begins at that column and row."""
@@ -151,12 +157,14 @@ def _rows(seen: np.ndarray, contrast: int, scale: int, least: int, ground: int |
         is_thin, is_hard = is_thin[top:foot, left:right], is_hard[top:foot, left:right]
         letters = _letters(is_thin, is_hard, least)
         lines = [
-            Row(start * scale, highest * scale, (end - start) * scale, (lowest - highest) * scale, count)
-            for start, highest, end, lowest, count in _side_by_side(letters)
-            if _is_denser(is_hard, total / seen.size, seen.size, (start, highest, end, lowest))
+            _row(members, scale)
+            for box, members in _side_by_side(letters)
+            if _is_denser(is_hard, total / seen.size, seen.size, box)
         ]
         if not is_crowded and LETTERS_IN_A_TURNED_LINE <= len(letters) <= MOST_LETTERS:
             lines += _turned_lines(letters, scale)
+        ink = seen[top:foot, left:right] if sign > 0 else 255 - seen[top:foot, left:right]
+        lines = [line for line in lines if _is_even(ink, strokes[top:foot, left:right], line, scale)]
         found += [line.moved(left * scale, top * scale) for line in lines]
     return found
 
@@ -187,7 +195,7 @@ def _strongest(
     return cv2.bitwise_and(is_thin, strong), cv2.bitwise_and(is_hard, strong)
 
 
-def _is_denser(is_hard: np.ndarray, share: float, pixels: int, box: tuple[int, int, int, int]) -> bool:
+def _is_denser(is_hard: np.ndarray, share: float, pixels: int, box: Box) -> bool:
     """Return whether hard stroke pixels crowd in a box as letters do, compared with their share of the slice."""
     left, top, right, foot = box
     if pixels <= SMALL:
@@ -196,7 +204,20 @@ def _is_denser(is_hard: np.ndarray, share: float, pixels: int, box: tuple[int, i
     return inside >= DENSER * share * (right - left) * (foot - top)
 
 
-def _dense_box(is_hard: np.ndarray) -> tuple[int, int, int, int] | None:
+def _is_even(ink: np.ndarray, strokes: np.ndarray, line: Row, scale: int) -> bool:
+    """Return whether enough letters of a line are drawn in one value, as pieces of ribs are not."""
+    peaks, contrasts = [], []
+    for box in line.boxes:
+        left, top, right, foot = (part // scale for part in box)
+        peaks.append(int(ink[top:foot, left:right].max()))
+        contrasts.append(int(strokes[top:foot, left:right].max()))
+    needed = LETTERS_IN_A_TURNED_LINE if line.direction else LETTERS_IN_A_ROW
+    peaks.sort()
+    spread = min(last - first for first, last in zip(peaks, peaks[needed - 1 :], strict=False))
+    return spread <= EVEN * sorted(contrasts)[len(contrasts) // 2]
+
+
+def _dense_box(is_hard: np.ndarray) -> Box | None:
     """Return what holds every place where `HARD_PIXELS` may lie within `TILES` tiles, and the letters round it."""
     rows, columns = is_hard.shape
     tiles = is_hard
@@ -219,7 +240,7 @@ def _dense_box(is_hard: np.ndarray) -> tuple[int, int, int, int] | None:
     )
 
 
-def _letters(is_thin: np.ndarray, is_hard: np.ndarray, least: int) -> list[tuple[int, int, int, int]]:
+def _letters(is_thin: np.ndarray, is_hard: np.ndarray, least: int) -> list[Box]:
     """Return the boxes (left, top, right, foot) of connected strokes that have a letter's size and edges."""
     found = []
     contours, _ = cv2.findContours(is_thin, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
@@ -233,9 +254,9 @@ def _letters(is_thin: np.ndarray, is_hard: np.ndarray, least: int) -> list[tuple
     return sorted(found)
 
 
-def _side_by_side(letters: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int, int]]:
-    """Return boxes and lengths of rows of letters of like height on one line, the longest of each start."""
-    found: list[tuple[int, int, int, int, int]] = []
+def _side_by_side(letters: list[Box]) -> list[tuple[Box, list[Box]]]:
+    """Return boxes and letters of rows of letters of like height on one line, the longest of each start."""
+    found: list[tuple[Box, list[Box]]] = []
     taken: set[int] = set()
     for start, (left, top, right, foot) in enumerate(letters):
         if start in taken:
@@ -251,7 +272,7 @@ def _side_by_side(letters: list[tuple[int, int, int, int]]) -> list[tuple[int, i
                 right, highest = next_right, min(highest, next_top)
         if len(members) >= LETTERS_IN_A_ROW:
             taken.update(members)
-            found.append((left, highest, right, foot, len(members)))
+            found.append(((left, highest, right, foot), [letters[index] for index in members]))
     return found
 
 
@@ -260,12 +281,20 @@ def _level(value: float) -> Any:
     return float(value)
 
 
-def _times(box: tuple[int, int, int, int], scale: int) -> tuple[int, int, int, int]:
+def _row(letters: list[Box], scale: int, direction: int = 0) -> Row:
+    """Return the row of some letters found at a resolution `scale` times coarser."""
+    boxes = tuple(_times(box, scale) for box in letters)
+    left, top = (min(box[at] for box in boxes) for at in (0, 1))
+    right, foot = (max(box[at] for box in boxes) for at in (2, 3))
+    return Row(left, top, right - left, foot - top, len(boxes), boxes, direction)
+
+
+def _times(box: Box, scale: int) -> Box:
     left, top, right, foot = (int(part) * scale for part in box)
     return left, top, right, foot
 
 
-def _neighbours(letters: list[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
+def _neighbours(letters: list[Box]) -> list[Box]:
     """Return the letters large enough to be read turned that have others of like size near by, and those again."""
     boxes = np.array([box for box in letters if max(box[2] - box[0], box[3] - box[1]) >= TURNED_LETTER])
     while len(boxes) >= LETTERS_IN_A_TURNED_LINE:
@@ -281,7 +310,7 @@ def _neighbours(letters: list[tuple[int, int, int, int]]) -> list[tuple[int, int
     return []
 
 
-def _turned_lines(letters: list[tuple[int, int, int, int]], scale: int) -> list[Row]:
+def _turned_lines(letters: list[Box], scale: int) -> list[Row]:
     """Return lines of letters of like size in the other directions, each letter in one line only."""
     letters = _neighbours(letters)
     if not letters:
@@ -315,10 +344,7 @@ def _turned_lines(letters: list[tuple[int, int, int, int]], scale: int) -> list[
             if len(line) < LETTERS_IN_A_TURNED_LINE:
                 continue
             free[line] = False
-            members = tuple(_times(letters[one], scale) for one in line)
-            left, top = (min(box[at] for box in members) for at in (0, 1))
-            right, foot = (max(box[at] for box in members) for at in (2, 3))
-            found.append(Row(left, top, right - left, foot - top, len(line), direction, members))
+            found.append(_row([letters[one] for one in line], scale, direction))
     return found
 
 
@@ -334,11 +360,7 @@ def _with_lines(center: np.ndarray, size: np.ndarray) -> list[int]:
     counts = np.ones((len(DIRECTIONS), len(size), 1), np.float32)
     for _ in range(LETTERS_IN_A_TURNED_LINE - 1):
         counts = np.minimum(follows @ counts, 1)
-    return [
-        direction
-        for direction, there in zip(DIRECTIONS, counts.any(axis=(1, 2)).tolist(), strict=True)
-        if there
-    ]
+    return [direction for at, direction in enumerate(DIRECTIONS) if counts[at].any()]
 
 
 def _as_int16(frame: np.ndarray) -> np.ndarray:
