@@ -21,6 +21,11 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ("label_not_integer", "The mask holds fractions.", "Give whole label values."),
     ("label_out_of_range", "The mask has values below 0 or above 255.", "Give label values from 0 to 255."),
     ("label_empty", "The mask marks nothing (a warning).", "Check that the right mask was given."),
+    (
+        "label_everywhere",
+        "The mask marks the whole image (a warning).",
+        "Check that the right mask was given.",
+    ),
     # the plan
     (
         "no_foreground_in_training",

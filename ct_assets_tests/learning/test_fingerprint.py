@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ct_assets.imaging import nifti
+from ct_assets.imaging import nifti, nifti_read
 from ct_assets.imaging.volume import Grid, Volume
 from ct_assets.learning.volumes import fingerprint
 from ct_assets.learning.volumes.fingerprint import Histogram
@@ -59,7 +59,7 @@ class TestOneCase:
 
     def test_what_is_cached_is_not_read_again(self, tmp_path, monkeypatch):
         first = checked(tmp_path)
-        monkeypatch.setattr(nifti, "read", lambda path: pytest.fail("read again"))
+        monkeypatch.setattr(nifti_read, "read", lambda path: pytest.fail("read again"))
         row = {"case_id": "case", "patient_id": "p", "image": "case.nii.gz", "label": "case_mask.nii.gz"}
         again = fingerprint.check(pl.DataFrame([row]), tmp_path, tmp_path / "store", workers=1)[0]
         assert again.fingerprint.to_json() == first.fingerprint.to_json()
@@ -85,7 +85,7 @@ class TestOneCase:
 
     def test_stored_axes_are_told_and_spacing_follows_the_patient(self, tmp_path):
         affine = np.array([[0, 0, 3.0, 0], [-1.5, 0, 0, 0], [0, 1.2, 0, 0], [0, 0, 0, 1]])
-        volume = Volume(np.zeros((5, 6, 7), np.int16), Grid((5, 6, 7), affine))
+        volume = Volume(np.arange(210, dtype=np.int16).reshape(5, 6, 7) * 5 - 500, Grid((5, 6, 7), affine))
         nifti.write(tmp_path / "turned.nii.gz", volume)
         found = checked(tmp_path, image="turned.nii.gz", label=None).fingerprint
         assert found.axes == "ASL"
@@ -134,6 +134,65 @@ class TestFaults:
         grid = Grid.of((20, 40, 44), (1.5, 1.5, 3.0), (-30.0, -30.0, 10.0))
         nifti.write(tmp_path / "empty.nii.gz", Volume(np.zeros((20, 40, 44), np.uint8), grid))
         assert checked(tmp_path, label="empty.nii.gz").fingerprint.warnings == ("label_empty",)
+
+
+def written(folder, name, array):
+    """A file of an array (i, j, k) on the grid of `write_case`."""
+    image = nibabel.load(folder / "case.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(array, image.affine, dtype=array.dtype), folder / name)
+    return name
+
+
+class TestValues:
+    """Images that are no CT in HU, and headers that contradict themselves: the rules of `predict`."""
+
+    @pytest.fixture
+    def hu(self):
+        return chest(1)[0].transpose(2, 1, 0)
+
+    @pytest.mark.parametrize(
+        ("change", "code"),
+        [
+            (np.zeros_like, "image_constant"),
+            (lambda hu: (hu > 0).astype(np.uint8), "image_normalised"),
+            (lambda hu: ((hu + 1000.0) / 2000).astype(np.float32), "image_normalised"),
+        ],
+    )
+    def test_values_that_cannot_be_hu_are_a_fault(self, tmp_path, hu, change, code):
+        write_case(tmp_path, "case", seed=1)
+        assert checked(tmp_path, image=written(tmp_path, "odd.nii.gz", change(hu))).fault[0] == code
+
+    @pytest.mark.parametrize(
+        ("change", "code"),
+        [
+            (lambda hu: ((hu + 1100.0) / 16).clip(0, 255).astype(np.uint8), "values_of_8_bits"),
+            (lambda hu: (hu.astype(int) + 1024).clip(0).astype(np.uint16), "no_air_in_ct"),
+        ],
+    )
+    def test_values_that_may_not_be_hu_are_a_warning(self, tmp_path, hu, change, code):
+        write_case(tmp_path, "case", seed=1)
+        found = checked(tmp_path, image=written(tmp_path, "odd.nii.gz", change(hu)))
+        assert found.fingerprint.warnings == (code,)
+
+    def test_a_mask_of_the_whole_image_is_a_warning(self, tmp_path, hu):
+        write_case(tmp_path, "case", seed=1)
+        label = written(tmp_path, "all.nii.gz", np.ones(hu.shape, np.uint8))
+        assert checked(tmp_path, label=label).fingerprint.warnings == ("label_everywhere",)
+
+    def test_labels_almost_whole_are_rounded_with_a_warning(self, tmp_path, hu):
+        write_case(tmp_path, "case", seed=1)
+        mask = chest(1)[1].transpose(2, 1, 0)
+        label = written(tmp_path, "scaled.nii.gz", mask * np.float32(0.9999))
+        found = checked(tmp_path, label=label).fingerprint
+        assert found.warnings == ("label_rounded",)
+        assert found.label_voxels == {"1": int(mask.sum())}
+
+    def test_a_header_without_forms_is_a_warning(self, tmp_path, hu):
+        write_case(tmp_path, "case", seed=1)
+        nibabel.save(nibabel.Nifti1Image(hu, None), tmp_path / "no.nii.gz")
+        assert checked(tmp_path, image="no.nii.gz", label=None).fingerprint.warnings == (
+            "nifti_orientation_unknown",
+        )
 
 
 def test_a_merge_does_not_depend_on_the_order_or_number_of_workers(tmp_path):

@@ -167,7 +167,7 @@ def test_two_patients_are_refused(tmp_path):
     ("content", "what"),
     [
         ("case_id,image\nc,i\n", "patient_id, label missing"),
-        ("", "cannot be read as CSV"),
+        ("", "is empty"),
         ("case_id,patient_id,image,label\n", "no usable row"),
     ],
 )

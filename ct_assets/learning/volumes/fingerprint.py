@@ -20,17 +20,33 @@ import polars as pl
 import xxhash
 
 from ct_assets import files, parallel, progress
-from ct_assets.imaging import nifti, resample
+from ct_assets.imaging import nifti_read, resample, values
+from ct_assets.imaging.nifti_read import NiftiImage, NiftiRefused
 from ct_assets.imaging.store import key_of
 from ct_assets.imaging.volume import Volume
 from ct_assets.tables import frame
 from ct_assets.tables.folds import CaseChecks
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when a fingerprint of the same files would come out otherwise."""
 INT16_LOW, INT16_HIGH = -32768, 32767
-MOST_LABELS = 255
 BODY_HU = -500
+CODES_OF_VALUES = {
+    "not_monochrome": "image_not_scalar",
+    **{
+        code: code
+        for code in (
+            "image_not_finite",
+            "image_constant",
+            "image_normalised",
+            "implausible_extent",
+            "single_slice",
+            "label_not_integer",
+            "label_out_of_range",
+        )
+    },
+}
+"""Refusals that a row names themselves; every other one is a file that cannot be read."""
 GRID_TOLERANCE = 0.1
 """Mask and image corners may differ by so much of the smallest voxel side."""
 
@@ -245,19 +261,22 @@ def read_case(case: Case) -> ReadCase:
 
     Raises `CaseFaultError` for files that are missing, unreadable or do not belong together.
     """
-    image = _read(case.image, "image")
-    hu, warnings = _as_hu(image.array)
+    read = _read(case.image, "image")
+    image = read.volume
+    hu, clipped = _as_int16(image.array)
+    warnings = [*read.warnings, *clipped]
     label = None
     if case.label is not None:
         mask = _read(case.label, "label")
-        if not mask.grid.same_as(image.grid, tolerance_mm=GRID_TOLERANCE * min(image.grid.spacing_mm)):
+        if not mask.volume.grid.same_as(image.grid, tolerance_mm=GRID_TOLERANCE * min(image.grid.spacing_mm)):
             raise CaseFaultError(
                 "label_grid_mismatch",
-                f"image {image.grid.shape} and mask {mask.grid.shape} do not lie on the same grid",
+                f"image {image.grid.shape} and mask {mask.volume.grid.shape} do not lie on the same grid",
             )
-        label = resample.oriented(Volume(_as_labels(mask.array), image.grid))
+        label = resample.oriented(Volume(mask.volume.array, image.grid))
+        warnings += mask.warnings
     volume = resample.oriented(Volume(hu, image.grid))
-    return ReadCase(volume, label, resample.axes_name(image.grid), warnings)
+    return ReadCase(volume, label, resample.axes_name(image.grid), tuple(dict.fromkeys(warnings)))
 
 
 def file_digest(path: Path, store_dir: Path) -> str:
@@ -359,6 +378,8 @@ def measure(case: Case, image_digest: str, label_digest: str | None) -> Fingerpr
             voxels = {str(int(value)): int(count) for value, count in zip(values, counts, strict=True)}
             foreground = Histogram.of(array[filled][inside > 0])
             parts = _parts(inside)
+            if sum(counts) == array.size:
+                warnings.append("label_everywhere")
     return Fingerprint(
         image_digest,
         label_digest,
@@ -448,44 +469,33 @@ def _spread(values: npt.NDArray[Any]) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in named}
 
 
-def _read(path: Path, what: str) -> Volume:
+def _read(path: Path, what: str) -> NiftiImage:
+    """Read one file of a case as `predict` reads it: an image in HU, or a mask of whole labels."""
     try:
-        return nifti.read(path)
+        if what == "image":
+            return values.read_ct(path)
+        mask = nifti_read.read(path)
+        labels, warnings = values.as_labels(mask.volume.array)
+        return NiftiImage(Volume(labels, mask.volume.grid), (*mask.warnings, *warnings))
     except FileNotFoundError:
         raise CaseFaultError(f"{what}_missing", f"{path.name}: no such file") from None
+    except NiftiRefused as refusal:
+        code = CODES_OF_VALUES.get(refusal.code, f"{what}_unreadable")
+        raise CaseFaultError(code, refusal.detail) from None
     except Exception as error:  # whatever is wrong with one file is a row, never the end of the run
-        detail = str(error) if isinstance(error, ValueError) else type(error).__name__
-        raise CaseFaultError(f"{what}_unreadable", detail) from None
+        raise CaseFaultError(f"{what}_unreadable", type(error).__name__) from None
 
 
-def _as_hu(array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int16], tuple[str, ...]]:
+def _as_int16(array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int16], tuple[str, ...]]:
+    """Return HU as int16, and a warning where values did not fit."""
     if array.dtype == np.int16:
         return array.astype(np.int16, copy=False), ()
-    if array.dtype.kind not in "iufb":
-        raise CaseFaultError("image_not_scalar", f"voxels of type {array.dtype}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise CaseFaultError("image_not_finite", "some voxels are not a number or infinite")
     low, high = float(array.min()), float(array.max())
     warnings = ("image_clipped_to_int16",) if low < INT16_LOW or high > INT16_HIGH else ()
     hu = np.empty(array.shape, dtype=np.int16)
     for k, plane in enumerate(array):
         hu[k] = np.rint(np.clip(plane, INT16_LOW, INT16_HIGH))
     return hu, warnings
-
-
-def _as_labels(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    if array.dtype == np.uint8:
-        return array.astype(np.uint8, copy=False)
-    if array.dtype.kind not in "iufb":
-        raise CaseFaultError("label_not_integer", f"voxels of type {array.dtype}")
-    labels = np.empty(array.shape, dtype=np.uint8)
-    for k, plane in enumerate(array):
-        if plane.dtype.kind == "f" and not (np.isfinite(plane).all() and (plane == np.rint(plane)).all()):
-            raise CaseFaultError("label_not_integer", "the mask holds fractions")
-        if plane.min() < 0 or plane.max() > MOST_LABELS:
-            raise CaseFaultError("label_out_of_range", f"label values must be 0 to {MOST_LABELS}")
-        labels[k] = plane
-    return labels
 
 
 def _parts(inside: npt.NDArray[np.uint8]) -> int:

@@ -27,7 +27,7 @@ from ct_assets.learning.volumes.plan import Plan, training_rows, validation_rows
 from ct_assets.tables import frame, read_table
 from ct_assets.tables.folds import FinalSet, FoldVolumes
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when the same files and plan would give other voxels."""
 FOREGROUND_POINTS = 1024
 """So many voxels of each label are noted, evenly spread in reading order, as centres of patches."""
