@@ -1,0 +1,123 @@
+"""Windows for training: cut from volumes with their targets, as a function of seed and position.
+
+Belongs here: which windows a step sees, and their arrays. Does not: targets of one grid (`targets`), losses.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ct_assets.imaging.volume import Grid, Volume
+from ct_assets.imaging.windows import window as window_of
+from ct_assets.systems.nodules.targets import targets
+
+Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+
+AIR_HU = -1000.0
+NEAR_SHARE = 0.25
+"""A positive window's middle lies within this share of its side from a nodule's centre, along each axis."""
+
+
+@dataclass(frozen=True, eq=False)
+class NoduleCase:
+    """A scan to learn from or to validate on, on the network's grid."""
+
+    scan: str
+    image: Volume
+    """HU."""
+    centres_lps: Floats
+    """(nodules, 3)."""
+    diameters_mm: Floats
+    """(nodules, 3); NaN where a diameter is not known."""
+    mask: npt.NDArray[np.bool_] | None = None
+    """(k, j, i); null where nobody outlined."""
+    is_urgent: Floats = field(default_factory=lambda: np.empty(0))
+    """1, 0 or NaN (not known) of each nodule; empty where none is known."""
+    has_centres: bool = True
+    """False where it is not known where nodules are."""
+    patient: str = ""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Batches of windows by absolute position: the same position, the same windows."""
+
+    cases: Sequence[NoduleCase]
+    patch_size: tuple[int, int, int]
+    windows: int = 16
+    """Windows of a volume; a batch is one volume's."""
+    positive_share: float = 0.5
+    """Share of windows at a nodule, where the volume has one."""
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        epoch, place = divmod(position, len(self.cases))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.cases))
+        case = self.cases[order[place]]
+        rng = np.random.default_rng([self.seed, epoch, place, 1])
+        positive = round(self.windows * self.positive_share) if len(case.centres_lps) else 0
+        starts = [self._start(case, rng, is_positive=number < positive) for number in range(self.windows)]
+        cut = [window(case, start, self.patch_size) for start in starts]
+        return {name: torch.from_numpy(np.stack([one[name] for one in cut])) for name in cut[0]}
+
+    def _start(
+        self, case: NoduleCase, rng: np.random.Generator, *, is_positive: bool
+    ) -> tuple[int, int, int]:
+        side, shape = np.array(self.patch_size), np.array(case.image.grid.shape)
+        room = np.maximum(shape - side, 0)
+        start = rng.integers(0, room + 1)
+        if is_positive:
+            centre = case.image.grid.index(case.centres_lps[rng.integers(len(case.centres_lps))])[::-1]
+            jitter = rng.uniform(-NEAR_SHARE, NEAR_SHARE, 3) * side
+            start = np.clip(np.rint(centre + jitter - (side - 1) / 2).astype(int), 0, room)
+        k, j, i = start.tolist()
+        return k, j, i
+
+
+def window(case: NoduleCase, start: tuple[int, int, int], side: tuple[int, int, int]) -> dict[str, Singles]:
+    """Return image and targets of one window, (channels, k, j, i); beyond the volume there is air."""
+    whole = case.image.grid
+    k, j, i = start
+    affine = whole.affine_lps.copy()
+    affine[:3, 3] = whole.world(np.array([i, j, k], dtype=np.float64))
+    grid = Grid(side, affine)
+    made = targets(grid, case.centres_lps, case.diameters_mm)
+    box = tuple(slice(low, low + size) for low, size in zip(start, side, strict=True))
+    missing = [(0, size - part) for size, part in zip(side, case.image.array[box].shape, strict=True)]
+    mask = np.zeros(side, np.float32)
+    if case.mask is not None:
+        mask = np.pad(case.mask[box], missing).astype(np.float32)
+    return {
+        "image": np.pad(scaled(case.image.array[box]), missing)[None],
+        "mask": mask[None],
+        "heat": made.heat[None],
+        "offset": made.offset,
+        "size_mm": made.size_mm,
+        "is_centre": made.is_centre[None].astype(np.float32),
+        "triage": _triage(case, grid, made.is_centre)[None],
+        "has_mask": np.array(case.mask is not None, dtype=np.float32),
+        "has_centres": np.array(case.has_centres, dtype=np.float32),
+    }
+
+
+def scaled(hu: npt.NDArray[np.generic]) -> Singles:
+    """Return HU as the network sees them: 0 at -1000 and below, 1 at 400 and above; NaN is air."""
+    return window_of("triage").linear(np.nan_to_num(np.asarray(hu, dtype=np.float32), nan=AIR_HU))
+
+
+def _triage(case: NoduleCase, grid: Grid, is_centre: npt.NDArray[np.bool_]) -> Singles:
+    """Return the urgency of the nearest nodule at each centre, NaN elsewhere."""
+    result = np.full(grid.shape, np.nan, dtype=np.float32)
+    voxels = np.argwhere(is_centre)
+    if len(voxels) and len(case.is_urgent):
+        away = grid.world(voxels[:, ::-1].astype(np.float64))[:, None] - case.centres_lps[None]
+        result[is_centre] = case.is_urgent[np.linalg.norm(away, axis=-1).argmin(axis=1)]
+    return result
