@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import filelock
 import polars as pl
 import pytest
 
@@ -174,6 +175,16 @@ def test_two_patients_are_refused(tmp_path):
 def test_a_bad_table_is_refused_in_one_line(tmp_path, content, what):
     (tmp_path / "cases.csv").write_text(content)
     with pytest.raises(UsageError, match=what):
+        run(tmp_path / "cases.csv", tmp_path / "out")
+
+
+def test_a_second_run_on_one_folder_is_refused_while_the_first_works(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "cases.csv").write_text("")
+    with (
+        filelock.FileLock(tmp_path / "out/.preprocess.lock"),
+        pytest.raises(UsageError, match="another preprocess"),
+    ):
         run(tmp_path / "cases.csv", tmp_path / "out")
 
 

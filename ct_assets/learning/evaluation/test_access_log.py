@@ -2,7 +2,9 @@
 
 Reading means scoring predictions against the test labels. The ledger is one for the whole platform, since a
 test set that was read for one experiment is no longer new to the next. Lines are only ever added, each with
-the digest of the line before.
+the digest of the line before. A record beside the ledger remembers every line's digest, so that a ledger that was
+deleted or cut is noticed. A last line that a crash left unfinished was no reading (no label was opened yet): it is
+said, passed over, and replaced by the next one.
 """
 
 import os
@@ -14,12 +16,14 @@ from typing import Any
 import orjson
 from filelock import FileLock
 
-from ct_assets import files
+from ct_assets import files, progress
 from ct_assets.errors import SafetyError, UsageError
 from ct_assets.layout import Layout
 from ct_assets.settings.base import Section
 
 LEDGER_NAME = "test_readings.jsonl"
+RECORD_NAME = "test_readings_record.json"
+"""What is remembered of the ledger outside of it."""
 
 
 class Reading(Section):
@@ -58,6 +62,8 @@ class Readings:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LEDGER_NAME
+        self.record = folder / RECORD_NAME
+        self._torn = b""
         self.lines = self._read()
 
     def has(self, reading: Reading) -> bool:
@@ -81,6 +87,7 @@ class Readings:
         with FileLock(f"{self.path}.lock"):
             self.lines = self._read()
             if self.has(reading):
+                self._remember()
                 return  # it was begun and broken off: nothing new is learnt from it
             if self.lines and not force:
                 first = self.lines[0]
@@ -98,21 +105,44 @@ class Readings:
             }
             line["line_digest"] = files.digest_of(line)
             with self.path.open("ab") as ledger:
+                ledger.truncate(ledger.tell() - len(self._torn))
                 ledger.write(orjson.dumps(line) + b"\n")
                 ledger.flush()
                 os.fsync(ledger.fileno())
+            self._torn = b""
             self.lines.append(line)
+            self._remember()
+
+    def _remember(self) -> None:
+        files.write_json(self.record, {"lines": [line["line_digest"] for line in self.lines]})
 
     def _read(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        lines = files.read_jsonl(self.path)
+        content = self.path.read_bytes() if self.path.exists() else b""
+        whole, newline, self._torn = content.rpartition(b"\n")
+        if self._torn:
+            progress.say(
+                f"{self.path}: its last line was never finished; it is passed over, no label was read"
+            )
+        changed = SafetyError(
+            f"{self.path}: was changed by hand; readings of the test split cannot be trusted; restore it from a backup"
+        )
+        lines: list[dict[str, Any]] = []
         previous = ""
-        for line in lines:
-            content = {key: value for key, value in line.items() if key != "line_digest"}
-            if line["previous"] != previous or files.digest_of(content) != line["line_digest"]:
-                raise SafetyError(
-                    f"{self.path}: was changed by hand; readings of the test split cannot be trusted"
-                )
-            previous = line["line_digest"]
+        for raw in whole.splitlines() if newline else ():
+            try:
+                line = orjson.loads(raw)
+                told, line_digest = line["previous"], line["line_digest"]
+            except (ValueError, KeyError, TypeError):
+                raise changed from None
+            held = {key: value for key, value in line.items() if key != "line_digest"}
+            if told != previous or files.digest_of(held) != line_digest:
+                raise changed
+            previous = line_digest
+            lines.append(line)
+        remembered = files.read_json(self.record)["lines"] if self.record.exists() else []
+        if remembered != [line["line_digest"] for line in lines][: len(remembered)]:
+            raise SafetyError(
+                f"{self.path}: {len(remembered)} readings of the test split were made, and it no longer holds all of "
+                "them; restore it from a backup"
+            )
         return lines

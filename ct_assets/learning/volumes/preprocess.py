@@ -6,11 +6,14 @@ function that the platform's asset calls.
 
 import csv
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import filelock
 import polars as pl
 
 from ct_assets import files, progress, reasons
@@ -28,6 +31,7 @@ from ct_assets.tables.folds import CaseChecks, FoldVolumes
 
 FEWEST_PATIENTS = 3
 """One tested, and two folds: the least that can be trained and evaluated."""
+LOCK_NAME = ".preprocess.lock"
 RECORD_NAME = "splits_record.json"
 """What is remembered of the ledger outside of it."""
 
@@ -61,8 +65,44 @@ def preprocess(
     """Make or extend everything in `output_dir`; see the commands' contract for what lies where.
 
     Bad rows are left out and named (`problems.csv`). Raises `UsageError` for a bad table or changed settings, and
-    `SafetyError` where the same picture would stand on both sides of a split: then nothing is written.
+    `SafetyError` where the same picture would stand on both sides of a split: then nothing is written. One run at a
+    time works in a folder: a second raises `UsageError`.
     """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with _only_writer(output_dir):
+        return _preprocess(
+            cases_csv, output_dir, settings, folds, test_share, given, workers, timings, nnunet=nnunet
+        )
+
+
+@contextmanager
+def _only_writer(output_dir: Path) -> Iterator[None]:
+    """Hold the folder's lock; it ends with its process. Raises `UsageError` where another run holds it."""
+    lock = filelock.FileLock(output_dir / LOCK_NAME, mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise UsageError(
+            f"{output_dir}: another preprocess works in this folder; run this again when it has ended"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _preprocess(
+    cases_csv: Path,
+    output_dir: Path,
+    settings: Settings,
+    folds: int | None,
+    test_share: float | None,
+    given: Path | None,
+    workers: int,
+    timings: progress.Timings,
+    *,
+    nnunet: bool,
+) -> PreprocessSummary:
     cases, problems = read_cases(cases_csv)
     root, store_dir = cases_csv.resolve().parent, output_dir / "store"
     with timings.step("fingerprint") as step:
