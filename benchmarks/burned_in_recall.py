@@ -90,7 +90,7 @@ def real(folder: Path, most: int) -> None:
                 float(dataset.get(k, d)) for k, d in (("RescaleSlope", 1), ("RescaleIntercept", 0))
             )
             for size in SIZES:
-                hu = drawn(pixels * slope + intercept, size, tried, 2500)
+                hu = drawn(pixels * slope + intercept, size, tried % 8, 2500)
                 hits[size] += is_held(slice_(hu))
     print(f"real slices: {held} of {count} held without text")
     print(

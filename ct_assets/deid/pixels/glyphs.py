@@ -163,8 +163,9 @@ def _rows(seen: np.ndarray, contrast: int, scale: int, least: int, ground: int |
         ]
         if not is_crowded and LETTERS_IN_A_TURNED_LINE <= len(letters) <= MOST_LETTERS:
             lines += _turned_lines(letters, scale)
-        ink = seen[top:foot, left:right] if sign > 0 else 255 - seen[top:foot, left:right]
-        lines = [line for line in lines if _is_even(ink, strokes[top:foot, left:right], line, scale)]
+        if lines:
+            ink = seen[top:foot, left:right] if sign > 0 else 255 - seen[top:foot, left:right]
+            lines = [line for line in lines if _is_even(ink, strokes[top:foot, left:right], line, scale)]
         found += [line.moved(left * scale, top * scale) for line in lines]
     return found
 
