@@ -71,6 +71,19 @@ class OutputRecords:
             if (found := self._compare(path)) is not None:
                 yield found
 
+    def renew(self) -> None:
+        """Record what lies at the recorded paths now; files that are gone are recorded no longer.
+
+        For changes that were wanted: a withdrawal takes rows and files of one person out of what assets wrote.
+        """
+        for path in sorted(self.folder.glob("*/*.json")):
+            entries = {
+                name: _entry(self.root / name, entry)
+                for name, entry in self._read(path).items()
+                if (self.root / name).is_file()
+            }
+            files.write_json(path, files.read_json(path) | {"files": entries})
+
     def _compare(self, path: Path) -> Difference | None:
         recorded = self._read(path)
         missing, changed, touched = [], [], {}

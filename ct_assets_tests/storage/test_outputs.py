@@ -48,3 +48,12 @@ def test_a_torn_record_is_no_record(tmp_path):
     (tmp_path / ".dagster/outputs/nifti_cohort/all.json").write_bytes(b"")
     assert records.difference("nifti_cohort", None) is None
     assert not list(records.differences())
+
+
+def test_after_a_wanted_change_the_record_is_of_what_is_there(tmp_path):
+    records = records_of(tmp_path)
+    (tmp_path / "nifti/b.nii.gz").unlink()
+    (tmp_path / "nifti/a.nii.gz").write_bytes(b"without a person's rows")
+    records.renew()
+    assert records.difference("nifti_cohort", None) is None
+    assert "b.nii.gz" not in (tmp_path / ".dagster/outputs/nifti_cohort/all.json").read_text()

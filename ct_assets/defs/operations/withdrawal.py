@@ -29,6 +29,7 @@ from ct_assets.lifecycle.finder import Finder
 from ct_assets.lifecycle.person import Subject
 from ct_assets.lifecycle.unfinished import due, refuse_unfinished
 from ct_assets.settings import Settings
+from ct_assets.storage.outputs import OutputRecords
 
 PREVIEW = "preview"
 RUNS_A_PAGE = 200
@@ -126,6 +127,8 @@ _UNDER_WAY = (
 def forget_runs(settings: Settings, subject: Subject, outcome: Outcome) -> None:
     """Take a person out of the records of runs, and bring what the graph knows in line with what is there."""
     platform, finder = Platform(settings), subject.finder
+    if (records := OutputRecords.of(settings)) is not None:
+        records.renew()
     with open_instance(settings) as instance:
         for batch in sorted(outcome.empty_batches):
             instance.delete_dynamic_partition(partitions.BATCH, batch)
