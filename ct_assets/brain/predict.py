@@ -76,7 +76,7 @@ def predict(
         opened = bundle.load(Path(model))
         network = train.load(opened.config, Path(model) / opened.weights)
         step.items = 1
-    found = inputs.find(input_path, workers, output_dir)
+    found = inputs.find(input_path, workers, output_dir, whole_series=False)
     with timings.step("predict") as step, inputs.Record(output_dir) as record:
         for one in images_of(found):
             line = _predict_one(one, opened, network, output_dir)

@@ -168,7 +168,9 @@ class TestBundle:
             timings=Timings(),
         )  # fmt: skip
         by_status = {line["status"]: line for line in lines}
-        assert by_status["refused"]["reasons"][1:] == ["no_usable_slice", "not_monochrome"]
+        refused = {line["series"]: line["reasons"][1:] for line in lines if line["status"] == "refused"}
+        assert refused["1.2.3"] == ["no_usable_slice", "not_monochrome"]
+        assert refused["IM0003.dcm"] == ["no_usable_slice", "image_format_unknown"]
         line = by_status["predicted"]
         assert line["slices"] == 10
         assert "slice_oblique" in line["warnings"]

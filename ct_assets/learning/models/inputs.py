@@ -48,15 +48,16 @@ class Found:
     """Name and reason code of files that are no image that can be read."""
 
 
-def find(input_path: Path, workers: int, output_dir: Path) -> Found:
+def find(input_path: Path, workers: int, output_dir: Path, *, whole_series: bool = True) -> Found:
     """Return the images of a file or folder; what an earlier run wrote into `output_dir` is none.
 
+    A named DICOM file stands for its series where a model needs a volume (`whole_series`), else for itself.
     Raises `UsageError` where there is no image at all.
     """
     if not input_path.exists():
         raise UsageError(f"{input_path}: no such file or folder")
     if input_path.is_file():
-        return _named_file(input_path)
+        return _named_file(input_path, whole_series)
     relative = [path.relative_to(input_path) for path in _files(input_path, output_dir)]
     index = headers.scan(input_path, root=input_path, workers=workers)
     index = index.filter(pl.col("path").is_in([path.as_posix() for path in relative]))
@@ -82,7 +83,7 @@ def find(input_path: Path, workers: int, output_dir: Path) -> Found:
     )
 
 
-def _named_file(path: Path) -> Found:
+def _named_file(path: Path, whole_series: bool) -> Found:
     if nifti_read.is_nifti(path):
         named, refused = _names(path.parent, [Path(path.name)])
         return Found(path.parent, tuple(named), pl.DataFrame(), tuple(refused))
@@ -93,7 +94,8 @@ def _named_file(path: Path) -> Found:
             f"{path}: is neither NIfTI nor DICOM, the formats that can be predicted; convert it, or name another file"
         )
     series = own["series_instance_uid"][0]
-    same = pl.col("path") == path.name if series is None else pl.col("series_instance_uid") == series
+    alone = series is None or not whole_series
+    same = pl.col("path") == path.name if alone else pl.col("series_instance_uid") == series
     return Found(path.parent, (), _with_pixels(index.filter(same)), ())
 
 
