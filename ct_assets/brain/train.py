@@ -332,7 +332,7 @@ def _conclude(
 
 
 def _record_patients(folder: Path, training: pl.DataFrame, validation: pl.DataFrame) -> None:
-    """Write who was in the training, by group (the patient's pseudonym), told to no tracking server."""
+    """Write who was in the training, by group (the patient's pseudonym), logged to no tracking server."""
     if "group_id" in training.columns:
         patients = {"train": training, "validation": validation}
         files.write_json(

@@ -2,7 +2,7 @@
 
 Belongs here: finding (runs, checks, batches, assets that fell behind) and the sensor. The words are
 `reports.alerts`, the sending `reports.notify`, the page `reports.status_page`. It launches nothing; runs
-whose process is gone it ends (`defs.engine.lost_runs`), so that they are told, and tried again.
+whose process is gone it ends (`defs.engine.lost_runs`), so that they are reported and tried again.
 """
 
 import json

@@ -31,7 +31,7 @@ from ct_assets.settings.training import TrainingConfig
 RECORD_NAME = "training.json"
 RESULT_NAME = "result.json"
 PATIENTS_NAME = "patients.json"
-"""Who was in a training, by pseudonym: kept beside it, told to no tracking server, so that a model which
+"""Who was in a training, by pseudonym: kept beside it, logged to no tracking server, so that a model which
 learned from somebody who withdraws is known."""
 
 
