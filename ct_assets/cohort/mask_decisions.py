@@ -22,7 +22,7 @@ from ct_assets.imaging.target import Target
 from ct_assets.settings.conversion import MaskSettings
 from ct_assets.tables.audits import MaskDecisions
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raised whenever the same mask may be decided otherwise; all are then decided again."""
 PRELOAD = ("ct_assets.cohort.mask_decisions",)
 
@@ -88,14 +88,14 @@ def decide(
 
 
 def _key(mask: MaskObject, series: Series, root: Path, settings: MaskSettings, tolerance_mm: float) -> str:
-    """Digest what decides: the file as it is, what it means, the slices, the settings."""
-    status = (root / mask.path).stat()
+    """Digest what decides: the file's content (times differ from machine to machine), what it means, the slices,
+    the settings."""
     assert series.geometry is not None
     assert mask.meant is not None
     return files.digest_of(
         [
             CODE_VERSION,
-            [status.st_size, status.st_mtime_ns, mask.meant.by, list(mask.meant.warnings)],
+            [files.sha256_file(root / mask.path), mask.meant.by, list(mask.meant.warnings)],
             mask.meant.has_other_frame_of_reference,
             [[one.sop_instance_uid, one.frame, one.position_lps_mm] for one in series.instances],
             [series.geometry.affine_lps.tolist(), series.geometry.rows, series.geometry.columns],
