@@ -22,7 +22,7 @@ import torch
 
 from ct_assets import progress
 from ct_assets.neuro import CacheManager, DatasetMetadata, ImageDataset, load_image, prepare_for_inference
-from ct_assets.neuro.example import make_example
+from ct_assets.systems.neuro.example import make_example
 
 REPEATS = 5
 

@@ -94,7 +94,7 @@ register(
     System(
         name="brain",
         home="brain",
-        predictor="ct_assets.brain.predict",
+        predictor="ct_assets.systems.brain.predict",
         assets="ct_assets.defs.assets.brain",
         needs={"brain": ("deid/dicom_output/*", "brain/*", "models/test_readings*", "reports/*")},
         ledger="brain/splits.parquet",

@@ -16,8 +16,8 @@ LAYERS = {
     "imaging": 2, "deid": 2, "intake": 2,
     "cohort": 3,
     "learning": 4, "phantom": 4,
-    "reports": 4, "neuro": 5, "brain": 5, "lifecycle": 5,
-    "systems": 6, "serving": 6, "defs": 6, "definitions": 7, "cli": 7,
+    "reports": 4, "lifecycle": 5,
+    "systems": 6, "neuro": 7, "serving": 6, "defs": 6, "definitions": 7, "cli": 7,
 }  # fmt: skip
 """A module imports from its own layer or from below, never from above."""
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from ct_assets.brain import dataset as brain_dataset
 from ct_assets.cohort import clinic_table
 from ct_assets.deid.elements import clinic
 from ct_assets.errors import UsageError
 from ct_assets.learning.volumes.cases import read_cases
-from ct_assets.neuro.labels import read_labels
-from ct_assets.neuro.modes import read_modes
 from ct_assets.settings.cohort import LabelSettings
+from ct_assets.systems.brain import dataset as brain_dataset
+from ct_assets.systems.neuro.labels import read_labels
+from ct_assets.systems.neuro.modes import read_modes
 from ct_assets.tables import supplied
 
 COMPOSED, DECOMPOSED = "M\u00fcller", "Mu\u0308ller"

@@ -408,7 +408,7 @@ def brain_run(
 
     Everything goes to outputs/run_YYYYMMDD_HHMMSS.
     """
-    from ct_assets.brain.command import run as run_brain
+    from ct_assets.systems.brain.command import run as run_brain
 
     run_brain(
         {

@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 
 from ct_assets import files
-from ct_assets.brain import stages
 from ct_assets.defs.assets.brain import place_of
 from ct_assets.defs.engine import partitions, provenance
 from ct_assets.defs.engine.build import build_definitions
@@ -17,8 +16,9 @@ from ct_assets.defs.operations.brain_demo import run_graph
 from ct_assets.learning.evaluation.test_access_log import Readings
 from ct_assets.phantom import head
 from ct_assets.settings.brain import BrainConfig, BrainSettings
-from ct_assets_tests.brain.factories import data_set, dicom
+from ct_assets.systems.brain import stages
 from ct_assets_tests.defs import platforms
+from ct_assets_tests.systems.brain.factories import data_set, dicom
 
 SETTINGS = BrainSettings(
     k_folds=2, batch_size=8, num_workers=0, out_size=32, test_size=0.25, holdout_frac=0.25, prep_plot_n=1,

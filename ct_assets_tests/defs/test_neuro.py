@@ -8,7 +8,7 @@ import pytest
 from ct_assets.defs.engine import partitions, provenance
 from ct_assets.defs.engine.build import build_definitions
 from ct_assets.defs.engine.platform import Platform
-from ct_assets.neuro.example import make_example
+from ct_assets.systems.neuro.example import make_example
 
 
 @pytest.fixture

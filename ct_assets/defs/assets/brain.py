@@ -1,6 +1,6 @@
 """Brain CT classification assets: features, splits, folds by configuration, selection, final model, the one test.
 
-Wiring only; the work is in `ct_assets.brain`. Launched by a person, as every training is.
+Wiring only; the work is in `ct_assets.systems.brain`. Launched by a person, as every training is.
 """
 
 from collections import Counter
@@ -16,13 +16,13 @@ from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.stage import Recorder, counts, link_or_path, running, table_metadata
 
 if TYPE_CHECKING:
-    from ct_assets.brain.features import Item
-    from ct_assets.brain.stages import Place
+    from ct_assets.systems.brain.features import Item
+    from ct_assets.systems.brain.stages import Place
 
 
 def place_of(platform: Platform) -> "Place":
     """Return where brain CT classification lies on this platform."""
-    from ct_assets.brain.stages import Place
+    from ct_assets.systems.brain.stages import Place
 
     layout, settings = platform.layout, platform.settings.brain
     images = layout.released if settings.source == "batches" else platform.brain_dir / settings.cts
@@ -34,8 +34,8 @@ def batch_items(platform: Platform) -> "list[Item] | None":
     settings = platform.settings.brain
     if settings.source == "folder":
         return None
-    from ct_assets.brain.batches import items
     from ct_assets.cohort.metadata_audit import read_cohort
+    from ct_assets.systems.brain.batches import items
 
     return items(
         read_cohort(platform.layout),
@@ -54,7 +54,7 @@ def brain_features(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """A row a labelled slice of head CT: header, values, skull box; what cannot be used has its reason."""
-    from ct_assets.brain import stages
+    from ct_assets.systems.brain import stages
 
     recorder = Recorder(context, platform)
     with running(context):
@@ -85,7 +85,7 @@ def brain_first_look(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """A page on the data before any training: what is there, what is odd, what the network will see."""
-    from ct_assets.brain import stages
+    from ct_assets.systems.brain import stages
 
     recorder = Recorder(context, platform)
     with running(context):
@@ -103,7 +103,7 @@ def brain_splits(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """Which slices test and which fold validates which, patients and studies whole, kept for ever in a ledger."""
-    from ct_assets.brain import stages
+    from ct_assets.systems.brain import stages
 
     recorder = Recorder(context, platform)
     with running(context):
@@ -129,8 +129,8 @@ def brain_fold_model(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """One fold of one configuration: head first, then fine-tuning; its validation slices predicted."""
-    from ct_assets.brain import stages
     from ct_assets.learning.training.control import TrainingPaused
+    from ct_assets.systems.brain import stages
 
     configuration, fold = split_key(context.partition_key)
     recorder = Recorder(context, platform)
@@ -160,7 +160,7 @@ def brain_cv_report(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """One configuration out of fold: curves, thresholds, calibration, figures with intervals."""
-    from ct_assets.brain import stages
+    from ct_assets.systems.brain import stages
 
     recorder = Recorder(context, platform)
     with running(context):
@@ -182,7 +182,7 @@ def brain_selection(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """The best of the cross-validated configurations, judged anew on other folds, and its frozen threshold."""
-    from ct_assets.brain import stages
+    from ct_assets.systems.brain import stages
 
     recorder = Recorder(context, platform)
     with running(context):
@@ -205,7 +205,7 @@ def brain_final_model(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """The bundle that `ct-assets predict` takes, trained on all training patients, with card and registration."""
-    from ct_assets.brain import stages
+    from ct_assets.systems.brain import stages
 
     recorder = Recorder(context, platform)
     with running(context):
@@ -232,7 +232,7 @@ def brain_test_report(
     context: dg.AssetExecutionContext, config: BrainTestReading, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """The one evaluation on the test slices, with threshold and calibration frozen before."""
-    from ct_assets.brain import stages
+    from ct_assets.systems.brain import stages
 
     recorder = Recorder(context, platform)
     with running(context):

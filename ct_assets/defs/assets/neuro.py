@@ -17,13 +17,13 @@ from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.stage import Recorder, counts, link_or_path, running, table_metadata
 
 if TYPE_CHECKING:
-    from ct_assets.neuro.cache import CacheManager
-    from ct_assets.neuro.metadata import DatasetMetadata
+    from ct_assets.systems.neuro.cache import CacheManager
+    from ct_assets.systems.neuro.metadata import DatasetMetadata
 
 
 def open_cache(platform: Platform) -> "CacheManager":
     """Return the data set's cache. Raises `UsageError` before its studies were listed."""
-    from ct_assets.neuro.cache import CacheManager
+    from ct_assets.systems.neuro.cache import CacheManager
 
     return CacheManager(platform.neuro_dir, platform.settings.neuro.preprocessing)
 
@@ -36,9 +36,9 @@ def neuro_studies(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """Every study of head CT or MR with its modality and images; what cannot be used is listed with reasons."""
-    from ct_assets.neuro.metadata import DatasetMetadata
-    from ct_assets.neuro.modes import read_modes
-    from ct_assets.neuro.statistics import study_table
+    from ct_assets.systems.neuro.metadata import DatasetMetadata
+    from ct_assets.systems.neuro.modes import read_modes
+    from ct_assets.systems.neuro.statistics import study_table
 
     recorder = Recorder(context, platform)
     data_dir, settings = platform.neuro_dir, platform.settings.neuro
@@ -124,7 +124,7 @@ def neuro_statistics(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """A row an image, and mean and deviation of each stream's foreground, as training may use them."""
-    from ct_assets.neuro.statistics import summarise
+    from ct_assets.systems.neuro.statistics import summarise
 
     recorder = Recorder(context, platform)
     with running(context):
@@ -147,8 +147,8 @@ def neuro_preview(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """A page with every cached image's middle slice, its tokens and its background, and what was refused."""
-    from ct_assets.neuro import preview
-    from ct_assets.neuro.statistics import study_table, summarise
+    from ct_assets.systems.neuro import preview
+    from ct_assets.systems.neuro.statistics import study_table, summarise
 
     recorder = Recorder(context, platform)
     folder: Path = platform.layout.reports / "neuro"
