@@ -17,6 +17,12 @@ class System:
     name: str
     home: str
     """The folder of everything that it makes."""
+    learning: str | None = None
+    """Module whose `SYSTEM` implements `learning.system.System`: its trainings, reports and models, and their assets."""
+    inputs: tuple[str, ...] = ()
+    """Assets that its examples are made of."""
+    settings: tuple[str, ...] = ()
+    """Sections of the settings that decide its examples, or single settings (`labels.stages`)."""
     predictor: str | None = None
     """Module whose `predict` serves its bundles."""
     assets: str | None = None

@@ -11,21 +11,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import polars as pl
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
 import ct_assets
-from ct_assets import files, progress
+from ct_assets import files, progress, registry
 from ct_assets.errors import UsageError
-from ct_assets.layout import Layout
-from ct_assets.settings.training import TrainingConfig
+from ct_assets.layout import Layout, check_key
+from ct_assets.settings.training import ExperimentConfig, TrainingConfig
 
 RECORD_NAME = "experiment.json"
 CONFIGURATION_NAME = "configuration.json"
-SYSTEM = "lung"
+LUNG = "lung"
 NEW_NAME = "start an experiment with a new name (--experiment NAME)"
 """The way out of every mismatch that cannot be reverted."""
 
@@ -37,11 +37,11 @@ class ExperimentRecord(BaseModel):
 
     format: Literal[2] = 2
     experiment: str
-    system: str = SYSTEM
+    system: str = LUNG
     config: dict[str, Any]
     """The complete training configuration that it began with, evaluation and final sections included."""
     config_digest: str
-    """What identifies the training (`TrainingConfig.digest`)."""
+    """What identifies the training (`ExperimentConfig.digest`)."""
     manifest_digest: str
     classes: tuple[str, ...]
     """The class vocabulary in the order of the network's outputs."""
@@ -50,12 +50,15 @@ class ExperimentRecord(BaseModel):
     """Version of ct_assets that began it."""
 
 
+Config = TypeVar("Config", bound=ExperimentConfig)
+
+
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(Generic[Config]):
     """An opened experiment: its record, the configuration in force and the cohort it is about."""
 
     record: ExperimentRecord
-    config: TrainingConfig
+    config: Config
     manifest: pl.DataFrame
     """The manifest's rows that the experiment is about, verified against the record."""
     layout: Layout
@@ -78,7 +81,16 @@ class Experiment:
     @property
     def folder(self) -> Path:
         """Where everything of the experiment lies."""
-        return self.layout.experiment(self.name)
+        return folder_of(self.name, self.layout, self.record.system)
+
+    @property
+    def folds(self) -> list[str]:
+        """The folds of the training patients, in order."""
+        return sorted({str(fold) for fold in self.training["fold"].drop_nulls()})
+
+    def fold(self, fold: str) -> Path:
+        """Return the folder of one fold's training."""
+        return self.folder / check_key(fold, "fold")
 
     @cached_property
     def training(self) -> pl.DataFrame:
@@ -89,26 +101,28 @@ class Experiment:
     def begin(
         cls,
         name: str,
-        config: TrainingConfig,
+        config: Config,
         *,
         manifest: pl.DataFrame,
         classes: Sequence[str],
         layout: Layout,
+        system: str = LUNG,
     ) -> Self:
         """Begin an experiment, or open the one that is there with `config` in force.
 
         Evaluation, final and loading settings of `config` replace those in force, with a message that names them.
         Raises `UsageError` naming every difference in what identifies the training, the manifest or the classes.
         """
-        folder = layout.experiment(name)
+        folder = folder_of(name, layout, system)
         folder.mkdir(parents=True, exist_ok=True)
         now = ExperimentRecord(
             experiment=name,
+            system=system,
             config=config.model_dump(mode="json"),
             config_digest=config.digest,
             manifest_digest=manifest_digest(manifest),
             classes=tuple(classes),
-            derived_set=config.derived_set,
+            derived_set=config.data_set,
             code_version=ct_assets.__version__,
         )
         with FileLock(str(folder / f".{RECORD_NAME}.lock")):
@@ -123,17 +137,34 @@ class Experiment:
         return cls(record, config, manifest, layout)
 
     @classmethod
-    def open(cls, name: str, *, manifest: pl.DataFrame, classes: Sequence[str], layout: Layout) -> Self:
+    def open(
+        cls,
+        name: str,
+        *,
+        manifest: pl.DataFrame,
+        classes: Sequence[str],
+        layout: Layout,
+        config: type[Config],
+        system: str = LUNG,
+    ) -> Self:
         """Open an experiment that has begun.
 
         Raises `UsageError` where it has not, and by name where the manifest or the classes are others now.
         """
-        folder = layout.experiment(name)
+        folder = folder_of(name, layout, system)
         record = read_record(folder)
         if record is None:
             raise UsageError(f"experiment {name}: has not begun; train its folds first (ct-assets train)")
         _verify(record, manifest_digest(manifest), tuple(classes))
-        return cls(record, configuration_in_force(folder, record), manifest, layout)
+        return cls(record, configuration_in_force(folder, record, config), manifest, layout)
+
+
+def folder_of(name: str, layout: Layout, system: str = LUNG) -> Path:
+    """Return where everything of an experiment of a system lies."""
+    entry = registry.find(system)
+    if entry is None:
+        raise UsageError(f"experiment {name}: is of the system {system}, which this program does not know")
+    return layout.root / entry.models / check_key(name, "experiment")
 
 
 def read_record(folder: Path) -> ExperimentRecord | None:
@@ -161,12 +192,12 @@ def read_record(folder: Path) -> ExperimentRecord | None:
     )
 
 
-def configuration_in_force(folder: Path, record: ExperimentRecord) -> TrainingConfig:
+def configuration_in_force(folder: Path, record: ExperimentRecord, config_type: type[Config]) -> Config:
     """Return the configuration of the last launch. Raises `UsageError` where it is of another training."""
     path = folder / CONFIGURATION_NAME
     if not path.exists():
-        return TrainingConfig.model_validate(record.config)
-    config = TrainingConfig.model_validate(files.read_json(path))
+        return config_type.model_validate(record.config)
+    config = config_type.model_validate(files.read_json(path))
     if config.digest != record.config_digest:
         raise UsageError(
             f"experiment_mismatch: {path} configures another training than {RECORD_NAME} beside it; delete it to go "
@@ -178,10 +209,12 @@ def configuration_in_force(folder: Path, record: ExperimentRecord) -> TrainingCo
 def manifest_digest(manifest: pl.DataFrame) -> str:
     """Digest of the manifest's rows, whatever their order; clock times do not count."""
     kept = manifest.select(sorted(name for name in manifest.columns if not name.endswith("_at")))
-    return files.digest_of(kept.sort("case_id").to_dicts())
+    if "case_id" in kept.columns:
+        return files.digest_of(kept.sort("case_id").to_dicts())
+    return files.digest_of(sorted(files.digest_of(row) for row in kept.to_dicts()))
 
 
-def _put_in_force(folder: Path, config: TrainingConfig) -> None:
+def _put_in_force(folder: Path, config: ExperimentConfig) -> None:
     """Write the configuration in force where it differs; report changed evaluation and final settings."""
     path, content = folder / CONFIGURATION_NAME, config.model_dump(mode="json")
     if path.exists():

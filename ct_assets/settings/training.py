@@ -84,7 +84,14 @@ class LossSettings(Section):
     """Also a mask loss at coarser levels, each with half the weight of the finer one."""
 
 
-class SamplingSettings(Section):
+class LoadingSettings(Section):
+    """How batches are loaded."""
+
+    workers: int = Field(default=0, ge=0)
+    """Loader processes; results do not depend on them."""
+
+
+class SamplingSettings(LoadingSettings):
     """Which windows a step sees."""
 
     patients_per_step: int = Field(default=1, ge=1)
@@ -97,8 +104,6 @@ class SamplingSettings(Section):
     """Window (k, j, i) in voxels; by default the plan's."""
     augment: bool = True
     """Random flips, small rotations and scalings, intensity changes."""
-    workers: int = Field(default=0, ge=0)
-    """Loader processes; results do not depend on them."""
 
 
 class OptimizerSettings(Section):
@@ -150,21 +155,30 @@ class TrainingStage(Section):
     """Begin with the weights of the best epoch so far instead of those of the last."""
 
 
-class ValidationSettings(Section):
-    """Validation by sliding window over whole volumes."""
+class MonitorSettings(Section):
+    """How a training is validated; metrics are named as the system's task measures them."""
 
     every_epochs: int = Field(default=1, ge=1)
     """Epochs between two validations; the last epoch is always validated."""
-    monitor: MetricName = "dice"
+    monitor: str = "loss"
     """What decides which epoch is best."""
     keep_best: int = Field(default=1, ge=1)
     """How many of the best checkpoints stay."""
-    early_stopping: MetricName | None = None
+    early_stopping: str | None = None
     """The metric that ends a training, or none."""
     patience: int = Field(default=20, ge=1)
     """Validations without a better value before the training ends."""
     min_delta: float = Field(default=0.0, ge=0)
     """What counts as better."""
+
+
+class ValidationSettings(MonitorSettings):
+    """Validation by sliding window over whole volumes."""
+
+    monitor: MetricName = "dice"
+    """What decides which epoch is best."""
+    early_stopping: MetricName | None = None
+    """The metric that ends a training, or none."""
     max_patients: int | None = Field(default=None, ge=1)
     """Validate on so many patients only (always the same ones)."""
 
@@ -197,15 +211,25 @@ class PretrainedSettings(Section):
     """Train although the plan's spacing or intensity differs from what the weights saw."""
 
 
-class EvaluationSettings(Section):
-    """How predictions are judged."""
+class ReportSettings(Section):
+    """How predictions are evaluated, whichever system made them."""
 
-    nsd_tolerance_mm: float = Field(default=2.0, gt=0)
-    """Tolerance of the normalised surface distance."""
     bootstrap_samples: int = Field(default=1000, ge=100)
     """Patient-level resamples behind each interval."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Level of the intervals."""
+
+    @property
+    def digest(self) -> str:
+        """Identifies how predictions are evaluated."""
+        return files.digest_of(self.model_dump(mode="json"))
+
+
+class EvaluationSettings(ReportSettings):
+    """How predictions of tumour mask and stage are evaluated."""
+
+    nsd_tolerance_mm: float = Field(default=2.0, gt=0)
+    """Tolerance of the normalised surface distance."""
     calibration: Literal["temperature", "isotonic", "none"] = "temperature"
     """How stage probabilities are calibrated on out-of-fold predictions."""
     target_sensitivity: float | None = Field(default=None, gt=0, lt=1)
@@ -215,36 +239,30 @@ class EvaluationSettings(Section):
     lesion_size_ml: tuple[float, ...] = (3.0, 30.0)
     """Borders of the strata by tumour volume."""
 
-    @property
-    def digest(self) -> str:
-        """Identifies how predictions are evaluated."""
-        return files.digest_of(self.model_dump(mode="json"))
 
-
-class FinalModelSettings(Section):
+class ModelSettings(Section):
     """What becomes of the folds."""
 
     kind: Literal["fold_ensemble", "single"] = "fold_ensemble"
     """The mean of the folds' models, or one model of all training patients."""
+    registered_name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    """The name under which versions are registered; by default the system's."""
+
+
+class FinalModelSettings(ModelSettings):
+    """What becomes of the folds of the lung system."""
+
     registered_name: str = Field(default="lung", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     """The name under which versions are registered."""
 
 
-class TrainingConfig(Section):
-    """One training configuration (`configs/train/*.yaml`)."""
+class ExperimentConfig(Section):
+    """What the training configuration of every system has; a system's own is a subclass with its own sections."""
 
-    experiment: str = Field(default="lung", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    experiment: str = Field(default="default", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     """The experiment's name where a command names none."""
     seed: int = Field(default=0, ge=0)
     """Everything random follows from it."""
-    derived_set: str | None = None
-    """Train on this smaller set instead of the folds' full volumes."""
-    network: SwinUnetrSettings | UNetSettings = Field(default=SwinUnetrSettings(), discriminator="kind")
-    """The network's body and mask head."""
-    stage_head: StageHeadSettings | None = StageHeadSettings()
-    """The stage head; none trains a mask alone."""
-    losses: LossSettings = LossSettings()
-    sampling: SamplingSettings = SamplingSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     stages: tuple[TrainingStage, ...] = (TrainingStage(epochs=100),)
     """The stages of the training, in order."""
@@ -252,9 +270,8 @@ class TrainingConfig(Section):
     """Steps of an epoch; by default as many as see each training patient once."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Moving average of the weights, validated and kept instead of them."""
-    validation: ValidationSettings = ValidationSettings()
-    inference: InferenceSettings = InferenceSettings()
-    pretrained: PretrainedSettings | None = None
+    validation: MonitorSettings = MonitorSettings()
+    sampling: LoadingSettings = LoadingSettings()
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Arithmetic; 16-mixed needs a GPU."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -263,23 +280,19 @@ class TrainingConfig(Section):
     """GPUs of one training (data parallel)."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; a fixed number makes CPU results reproducible across machines."""
-    channels_last: bool = False
-    """Memory format that GPUs like, and small networks on CPUs (with two windows or more at once)."""
     system_metrics: bool = True
     """Log load and memory of the machine to the tracking server."""
-    evaluation: EvaluationSettings = EvaluationSettings()
-    final: FinalModelSettings = FinalModelSettings()
+    evaluation: ReportSettings = ReportSettings()
+    final: ModelSettings = ModelSettings()
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _phases_fit(self) -> Self:
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names) or not names:
             raise ValueError("stages: at least one, and each needs a name of its own")
         for stage in self.stages:
             if stage.optimizer is not None and stage.optimizer.accumulate != self.optimizer.accumulate:
                 raise ValueError(f"stages: {stage.name}: optimizer.accumulate is that of the whole training")
-        if self.stage_head is None and self.validation.monitor.startswith("stage"):
-            raise ValueError(f"validation.monitor: {self.validation.monitor} needs a stage_head")
         return self
 
     @property
@@ -288,11 +301,57 @@ class TrainingConfig(Section):
         return sum(stage.epochs for stage in self.stages)
 
     @property
+    def data_set(self) -> str | None:
+        """The smaller set of the cohort that is trained on; None for all of it."""
+        return None
+
+    @property
     def digest(self) -> str:
         """Identifies what is trained: everything but the number of loader processes and tracking options."""
-        content = self.model_dump(
-            mode="json", exclude={"experiment", "system_metrics", "evaluation", "final"}
-        )
+        content = self.model_dump(mode="json", exclude=_OUTSIDE_OF_TRAINING)
+        content["sampling"].pop("workers")
+        return files.digest_of(content)
+
+
+_OUTSIDE_OF_TRAINING = {"experiment", "system_metrics", "evaluation", "final"}
+
+
+class TrainingConfig(ExperimentConfig):
+    """One training configuration of the lung system (`configs/train/*.yaml`)."""
+
+    experiment: str = Field(default="lung", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    """The experiment's name where a command names none."""
+    derived_set: str | None = None
+    """Train on this smaller set instead of the folds' full volumes."""
+    network: SwinUnetrSettings | UNetSettings = Field(default=SwinUnetrSettings(), discriminator="kind")
+    """The network's body and mask head."""
+    stage_head: StageHeadSettings | None = StageHeadSettings()
+    """The stage head; none trains a mask alone."""
+    losses: LossSettings = LossSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    validation: ValidationSettings = ValidationSettings()
+    inference: InferenceSettings = InferenceSettings()
+    pretrained: PretrainedSettings | None = None
+    channels_last: bool = False
+    """Memory format that GPUs like, and small networks on CPUs (with two windows or more at once)."""
+    evaluation: EvaluationSettings = EvaluationSettings()
+    final: FinalModelSettings = FinalModelSettings()
+
+    @model_validator(mode="after")
+    def _metric_is_measured(self) -> Self:
+        if self.stage_head is None and self.validation.monitor.startswith("stage"):
+            raise ValueError(f"validation.monitor: {self.validation.monitor} needs a stage_head")
+        return self
+
+    @property
+    def data_set(self) -> str | None:
+        """The smaller set of the cohort that is trained on; None for all of it."""
+        return self.derived_set
+
+    @property
+    def digest(self) -> str:
+        """Identifies what is trained: everything but the number of loader processes and tracking options."""
+        content = self.model_dump(mode="json", exclude=_OUTSIDE_OF_TRAINING)
         content["sampling"].pop("workers")
         if self.pretrained is not None:  # its content counts, not where the file lies
             content["pretrained"].pop("path")

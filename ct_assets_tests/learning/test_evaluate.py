@@ -268,6 +268,7 @@ def test_an_experiment_on_a_smaller_set_is_judged_under_its_own_plans(tmp_path):
     from ct_assets import tables
     from ct_assets.learning.evaluation.predict_fold import predict as predict_fold
     from ct_assets.learning.models import final_model
+    from ct_assets.learning.training.lung_task import LungTraining, examples_of
     from ct_assets.learning.training.train import train_fold
     from ct_assets.learning.volumes import derived, final_sets
     from ct_assets.learning.volumes.plan import FINAL, Plan
@@ -292,13 +293,10 @@ def test_an_experiment_on_a_smaller_set_is_judged_under_its_own_plans(tmp_path):
     opened = cohort.begin(single, "home", manifest=part)
     for fold in sorted({str(fold) for fold in part["fold"].drop_nulls()}):
         place = derived.source(layout.root, fold, "home")
-        data = {
-            "plan": Plan.load(place.plan),
-            "volumes": tables.read_table(place.volumes, FoldVolumes),
-            "fold": fold,
-        }
-        train_fold(opened, **data, store_dir=place.store, tracking_uri=tiny.tracking_uri())
-        predict_fold(opened, **data)
+        volumes = tables.read_table(place.volumes, FoldVolumes)
+        examples = examples_of(fold, Plan.load(place.plan), volumes, place.store, tiny.STAGES)
+        train_fold(LungTraining(), opened, fold=fold, examples=examples, tracking_uri=tiny.tracking_uri())
+        predict_fold(opened, fold=fold, examples=examples)
     evaluate.cv_report(opened)
     ensemble = single.model_copy(update={"final": CONFIG.final})
     for config in (ensemble, single):

@@ -27,7 +27,13 @@ def cohort(everything, tmp_path):
 
 
 def opened(cohort, **changes):
-    about = {"manifest": cohort.manifest, "classes": tiny.STAGES, "layout": cohort.layout} | changes
+    about = {
+        "manifest": cohort.manifest,
+        "classes": tiny.STAGES,
+        "layout": cohort.layout,
+        "config": TrainingConfig,
+    }
+    about |= changes
     return Experiment.open("tiny", **about)
 
 

@@ -36,7 +36,9 @@ def made(cohort, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle") / "final"
     points = tuple(OperatingPoint(stage=s, threshold=0.3, rule="max_f1") for s in tiny.STAGES)
     frozen = calibration.Calibration(kind="temperature", temperature=2.0, operating_points=points)
-    source = Source("fold-0", result.weights, arguments["plan"], result.best_epoch, result.digest)
+    source = Source(
+        "fold-0", result.weights, arguments["examples"].data.plan, result.best_epoch, result.digest
+    )
     report = {"confidence": 0.95, "verdicts": [], "segmentation": {}, "stage": {}}
     _fill(folder, arguments["experiment"], [source], frozen, report)
     return folder

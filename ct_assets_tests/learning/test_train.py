@@ -8,6 +8,7 @@ from ct_assets.errors import UsageError
 from ct_assets.learning.experiment import manifest_digest
 from ct_assets.learning.training import checkpoints, control
 from ct_assets.learning.training.control import TrainingPaused
+from ct_assets.learning.training.lung_task import examples_of
 from ct_assets.learning.training.train import train_fold
 from ct_assets_tests.learning import tiny
 
@@ -20,15 +21,16 @@ def cohort(tmp_path_factory):
 
 
 def test_a_plan_of_other_training_patients_is_stale(cohort):
-    arguments = cohort.arguments(CONFIG)
-    fewer = arguments["volumes"].filter(pl.col("patient_id") != "patient-5")
+    data = cohort.examples("0").data
+    fewer = data.volumes.filter(pl.col("patient_id") != "patient-5")
     with pytest.raises(UsageError, match=r"stale_plan: fold 0.*3 training patients.*2"):
-        train_fold(**arguments | {"volumes": fewer})
+        examples_of("0", data.plan, fewer, data.store_dir, data.stages)
 
 
 def test_a_plan_of_another_fold_is_stale(cohort):
+    data = cohort.examples("0").data
     with pytest.raises(UsageError, match=r"stale_plan.*of fold 0, not of fold 1"):
-        train_fold(**cohort.arguments(CONFIG) | {"fold": "1"})
+        examples_of("1", data.plan, data.volumes, data.store_dir, data.stages)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from ct_assets.imaging import nifti
 from ct_assets.imaging.volume import Grid, Volume
 from ct_assets.layout import Layout
 from ct_assets.learning.experiment import Experiment
+from ct_assets.learning.system import Examples
+from ct_assets.learning.training.lung_task import LungTraining, examples_of
 from ct_assets.learning.volumes import fold_volumes
 from ct_assets.learning.volumes.plan import FINAL, Plan, build_plan
 from ct_assets.settings.folds import PlanSettings
@@ -33,7 +35,9 @@ class TinyCohort:
     layout: Layout
     manifest: pl.DataFrame
 
-    def begin(self, config: TrainingConfig, experiment: str = "tiny", **changes: Any) -> Experiment:
+    def begin(
+        self, config: TrainingConfig, experiment: str = "tiny", **changes: Any
+    ) -> Experiment[TrainingConfig]:
         """Begin an experiment on this cohort, or open it with `config` in force."""
         about = {"manifest": self.manifest, "classes": STAGES, "layout": self.layout} | changes
         return Experiment.begin(experiment, config, **about)
@@ -42,7 +46,8 @@ class TinyCohort:
         self, config: TrainingConfig, fold: str = "0", experiment: str = "tiny", **changes: Any
     ) -> dict[str, Any]:
         """Return the keyword arguments of `train_fold`."""
-        return {**self.predicted(config, fold, experiment, **changes), "tracking_uri": tracking_uri()}
+        predicted = self.predicted(config, fold, experiment, **changes)
+        return {**predicted, "system": LungTraining(), "tracking_uri": tracking_uri()}
 
     def predicted(
         self, config: TrainingConfig, fold: str = "0", experiment: str = "tiny", **changes: Any
@@ -51,9 +56,13 @@ class TinyCohort:
         return {
             "experiment": self.begin(config, experiment, **changes),
             "fold": fold,
-            "plan": Plan.load(self.layout.plan(fold)),
-            "volumes": tables.read_table(self.layout.fold_volumes(fold), FoldVolumes),
+            "examples": self.examples(fold),
         }
+
+    def examples(self, fold: str) -> Examples:
+        """Return the examples of a fold."""
+        volumes = tables.read_table(self.layout.fold_volumes(fold), FoldVolumes)
+        return examples_of(fold, Plan.load(self.layout.plan(fold)), volumes, self.layout.store, STAGES)
 
 
 @functools.cache

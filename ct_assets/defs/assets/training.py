@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import polars as pl
 
 from ct_assets import files, tables
 from ct_assets.defs.engine.experiments import begin_experiment, open_experiment
@@ -16,7 +15,8 @@ from ct_assets.errors import UsageError
 from ct_assets.settings.training import TrainingConfig, load_training_config
 
 if TYPE_CHECKING:
-    from ct_assets.learning.volumes.plan import Plan
+    from ct_assets.learning.experiment import Experiment
+    from ct_assets.learning.system import Examples
 
 
 class TrainingLaunch(dg.Config):
@@ -26,20 +26,23 @@ class TrainingLaunch(dg.Config):
     """A training configuration file; by default the one the experiment began with, or the settings name."""
 
 
-def fold_data(platform: Platform, fold: str, config: TrainingConfig) -> "tuple[Plan, pl.DataFrame, Path]":
-    """Return plan, volumes and store that an experiment trains on: the full set's, or a smaller set's.
+def fold_examples(experiment: "Experiment[TrainingConfig]", fold: str) -> "Examples":
+    """Return what a fold of an experiment is trained on: the full set's volumes, or a smaller set's.
 
     Raises `UsageError` where the smaller set was never made.
     """
+    from ct_assets.learning.training.lung_task import examples_of
     from ct_assets.learning.volumes.derived import FULL, source
     from ct_assets.learning.volumes.plan import Plan
     from ct_assets.tables.folds import FoldVolumes
 
-    found = source(platform.layout.root, fold, config.derived_set or FULL)
+    config = experiment.config
+    found = source(experiment.layout.root, fold, config.derived_set or FULL)
     if not found.volumes.exists():
         what = f"derived set {config.derived_set}" if config.derived_set else f"fold {fold}"
         raise UsageError(f"{what}: its volumes are not there; materialize them before training on them")
-    return Plan.load(found.plan), tables.read_table(found.volumes, FoldVolumes), found.store
+    volumes = tables.read_table(found.volumes, FoldVolumes)
+    return examples_of(fold, Plan.load(found.plan), volumes, found.store, experiment.classes)
 
 
 @dg.asset(pool=TRAINING_POOL, **asset_arguments("fold_model"))
@@ -48,6 +51,7 @@ def fold_model(
 ) -> dg.MaterializeResult:
     """The model of one fold: trained on its training patients, stopped and resumed at will, tracked in MLflow."""
     from ct_assets.learning.training.control import TrainingPaused
+    from ct_assets.learning.training.lung_task import LungTraining
     from ct_assets.learning.training.train import train_fold
 
     experiment, fold = split_key(context.partition_key)
@@ -56,15 +60,10 @@ def fold_model(
     with running(context):
         named = load_training_config(Path(config.configuration)) if config.configuration else None
         opened = begin_experiment(platform, experiment, named)
-        plan, volumes, store = fold_data(platform, fold, opened.config)
+        examples = fold_examples(opened, fold)
         try:
             result = train_fold(
-                opened,
-                fold=fold,
-                plan=plan,
-                volumes=volumes,
-                store_dir=store,
-                tracking_uri=platform.tracking_uri,
+                LungTraining(), opened, fold=fold, examples=examples, tracking_uri=platform.tracking_uri
             )
         except TrainingPaused:
             raise dg.Failure(
@@ -99,8 +98,7 @@ def fold_predictions(
     recorder = Recorder(context, platform)
     with running(context):
         opened = open_experiment(platform, experiment)
-        plan, volumes, _ = fold_data(platform, fold, opened.config)
-        predictions = predict(opened, fold=fold, plan=plan, volumes=volumes)
+        predictions = predict(opened, fold=fold, examples=fold_examples(opened, fold))
     return recorder.result(
         "fold_predictions",
         files.digest_of(predictions.to_dicts()),

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ct_assets.learning.experiment import Experiment
 
 
-def begin_experiment(platform: Platform, name: str, config: TrainingConfig | None) -> "Experiment":
+def begin_experiment(
+    platform: Platform, name: str, config: TrainingConfig | None
+) -> "Experiment[TrainingConfig]":
     """Begin an experiment, or open it, with `config` in force where one is given.
 
     Without one, the configuration that it began with, or that the settings name. Raises `UsageError` naming what
@@ -39,7 +41,7 @@ def begin_experiment(platform: Platform, name: str, config: TrainingConfig | Non
     )
 
 
-def open_experiment(platform: Platform, name: str) -> "Experiment":
+def open_experiment(platform: Platform, name: str) -> "Experiment[TrainingConfig]":
     """Open an experiment that has begun. Raises `UsageError` where the manifest or the classes are others now."""
     from ct_assets.learning.experiment import Experiment
 
@@ -48,6 +50,7 @@ def open_experiment(platform: Platform, name: str) -> "Experiment":
         manifest=manifest_of_set(platform, experiment_set(platform, name)),
         classes=platform.settings.labels.stages,
         layout=platform.layout,
+        config=TrainingConfig,
     )
 
 

@@ -60,13 +60,14 @@ def _plan_overrides(platform: Platform, _: str | None) -> Any:
 def _experiment(platform: Platform, key: str | None, *sections: str) -> Any:
     """What identifies an experiment's trainings, and sections of the configuration in force; None before it began."""
     from ct_assets.learning.experiment import configuration_in_force, read_record
+    from ct_assets.settings.training import TrainingConfig
 
     folder = platform.layout.experiment(str(key).split("|")[0])
     try:
         record = read_record(folder)
         if record is None:
             return None
-        config = configuration_in_force(folder, record)
+        config = configuration_in_force(folder, record, TrainingConfig)
     except UsageError as error:  # the asset's body refuses it by name
         return str(error)
     return [

@@ -69,7 +69,7 @@ class TestReport:
 
 
 def cv_report(
-    experiment: Experiment,
+    experiment: Experiment[TrainingConfig],
     *,
     headers: pl.DataFrame | None = None,
     out: Path | None = None,
@@ -122,7 +122,7 @@ def cv_report(
 
 
 def test_report(
-    experiment: Experiment,
+    experiment: Experiment[TrainingConfig],
     *,
     headers: pl.DataFrame | None = None,  # noqa: PT028 - it is no test
     force: bool = False,  # noqa: PT028
@@ -189,7 +189,7 @@ def test_report(
     return TestReport(path, written, content)
 
 
-def check_report(report: Mapping[str, Any], experiment: Experiment) -> None:
+def check_report(report: Mapping[str, Any], experiment: Experiment[TrainingConfig]) -> None:
     """Refuse a report over the folds that is not of this experiment under the evaluation settings in force."""
     now = {
         "config_digest": experiment.config.digest,
@@ -204,7 +204,7 @@ def check_report(report: Mapping[str, Any], experiment: Experiment) -> None:
         )
 
 
-def _check_bundle(opened: bundle.Bundle, experiment: Experiment) -> None:
+def _check_bundle(opened: bundle.Bundle, experiment: Experiment[TrainingConfig]) -> None:
     """Refuse a final model that was not built from this experiment under the evaluation settings in force."""
     differing = [
         what
@@ -399,7 +399,9 @@ def _stage_of_test(
     return judged.StageData(rows, truth, models, tuple(stages), frozen.operating_points)
 
 
-def _head(experiment: Experiment, manifest: pl.DataFrame, predictions: pl.DataFrame) -> dict[str, Any]:
+def _head(
+    experiment: Experiment[TrainingConfig], manifest: pl.DataFrame, predictions: pl.DataFrame
+) -> dict[str, Any]:
     config = experiment.config
     return {
         "experiment": experiment.name,

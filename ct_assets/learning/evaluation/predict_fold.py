@@ -15,9 +15,10 @@ from ct_assets.layout import Layout
 from ct_assets.learning.experiment import Experiment
 from ct_assets.learning.models import bundle
 from ct_assets.learning.models.bundle import Member
+from ct_assets.learning.system import Examples
 from ct_assets.learning.training import checkpoints
-from ct_assets.learning.training.train import RESULT_NAME, check_plan, identity_of
-from ct_assets.learning.volumes.plan import Plan
+from ct_assets.learning.training.lung_task import LungTraining
+from ct_assets.learning.training.train import RESULT_NAME
 from ct_assets.settings.training import TrainingConfig
 from ct_assets.tables.learning import Predictions
 
@@ -27,11 +28,10 @@ SCANNER_COLUMNS = ("manufacturer", "manufacturer_model_name")
 
 
 def predict(
-    experiment: Experiment,
+    experiment: Experiment[TrainingConfig],
     *,
     fold: str,
-    plan: Plan,
-    volumes: pl.DataFrame,
+    examples: Examples,
     model_dir: Path | None = None,
 ) -> pl.DataFrame:
     """Predict the fold's validation patients with its model; return and write the table `Predictions`.
@@ -41,26 +41,23 @@ def predict(
     """
     config, layout = experiment.config, experiment.layout
     folder = model_dir or layout.fold_model(experiment.name, fold)
-    check_plan(plan, volumes, fold)
     result_path = folder / RESULT_NAME
     if not result_path.exists():
         raise UsageError(
             f"experiment {experiment.name}, fold {fold}: is not trained to the end; launch its training"
         )
     result = files.read_json(result_path)
-    if result["identity"] != identity_of(config, plan, volumes, experiment.classes):
+    if result["identity"] != LungTraining().identity(examples, config, experiment.classes):
         raise UsageError(
             f"stale_plan: experiment {experiment.name}, fold {fold}: the model was trained on another plan, other "
             "volumes or settings; train it again under a new experiment name"
         )
     weights = folder / checkpoints.WEIGHTS_NAME
     member = bundle.open_member(
-        fold, weights, plan, config, len(experiment.classes), bundle.device_of(config)
+        fold, weights, examples.data.plan, config, len(experiment.classes), bundle.device_of(config)
     )
-    validated = volumes.filter(pl.col("role") == "validation").sort("case_id")
-    cases = experiment.manifest.filter(pl.col("case_id").is_in(validated["case_id"].to_list())).sort(
-        "case_id"
-    )
+    validated = examples.of("validation").table["example_id"].to_list()
+    cases = experiment.manifest.filter(pl.col("case_id").is_in(validated)).sort("case_id")
     table = predict_cases(
         [member], cases, config, layout, folder / MASKS_DIR, fold=fold, model_sha256=result["weights_sha256"]
     )

@@ -18,10 +18,11 @@ from ct_assets.learning.experiment import Experiment
 from ct_assets.learning.models import bundle, registry
 from ct_assets.learning.models import card as model_card
 from ct_assets.learning.training import checkpoints, tracking
+from ct_assets.learning.training.lung_task import LungTraining, examples_of
 from ct_assets.learning.training.train import RESULT_NAME, environment, train_fold
 from ct_assets.learning.volumes import derived
 from ct_assets.learning.volumes.plan import FINAL, Plan
-from ct_assets.settings.training import TrainingStage
+from ct_assets.settings.training import TrainingConfig, TrainingStage
 
 SINGLE_DIR = "single"
 """Folder of the training on all patients, beside the folds'."""
@@ -49,7 +50,7 @@ class FinalModel:
 
 
 def build(
-    experiment: Experiment,
+    experiment: Experiment[TrainingConfig],
     *,
     tracking_uri: str | None = None,
     workers: int = 1,
@@ -147,7 +148,7 @@ def _source(name: str, folder: Path, plan: Plan) -> Source:
 
 
 def _train_single(
-    experiment: Experiment, tracking_uri: str | None, best_epochs: list[int], workers: int
+    experiment: Experiment[TrainingConfig], tracking_uri: str | None, best_epochs: list[int], workers: int
 ) -> Source:
     """Train on all training patients under the plan of all of them; nobody is left to validate on."""
     from ct_assets.learning.volumes import fold_volumes
@@ -163,10 +164,10 @@ def _train_single(
     progress.say(f"final model: {epochs} epochs, the median of the folds' best")
     folder = experiment.folder / SINGLE_DIR
     train_fold(
+        LungTraining(),
         experiment,
         fold=FINAL,
-        plan=plan,
-        volumes=volumes,
+        examples=examples_of(FINAL, plan, volumes, layout.store, experiment.classes),
         tracking_uri=tracking_uri,
         model_dir=folder,
         config=shortened,
@@ -187,7 +188,7 @@ def stages_of(stages: Sequence[TrainingStage], epochs: int) -> tuple[TrainingSta
 
 def _fill(
     folder: Path,
-    experiment: Experiment,
+    experiment: Experiment[TrainingConfig],
     sources: Sequence[Source],
     calibration: Calibration,
     report: dict[str, Any],

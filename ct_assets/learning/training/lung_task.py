@@ -13,10 +13,13 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from ct_assets import files
+from ct_assets.errors import UsageError
 from ct_assets.learning.models import inference
 from ct_assets.learning.networks import dual_head
 from ct_assets.learning.networks.dual_head import DualHeadNetwork
-from ct_assets.learning.training import losses
+from ct_assets.learning.system import Examples, Source, Trainable
+from ct_assets.learning.training import losses, weights
 from ct_assets.learning.training.losses import JointLoss
 from ct_assets.learning.training.task import Batch, Direction, Task, Validation
 from ct_assets.learning.volumes.dataset import CaseDataset, PatchDataset
@@ -30,6 +33,65 @@ METRICS: Mapping[str, Direction] = {
     "stage_balanced_accuracy": "max",
     "combined": "max",
 }
+
+
+class LungTraining(Trainable[TrainingConfig]):
+    """The lung system as it is trained."""
+
+    def task(self, examples: Examples, config: TrainingConfig, classes: tuple[str, ...]) -> "LungTask":  # noqa: ARG002
+        """Return the task of a fold's examples (`examples_of`)."""
+        return LungTask(examples.data, config)
+
+    def load_pretrained(
+        self, task: Task, examples: Examples, config: TrainingConfig
+    ) -> weights.WeightsReport | None:
+        """Fill the network's body with the configured weights."""
+        if config.pretrained is None or not isinstance(task, LungTask):
+            return None
+        return weights.load(task.module.network, config, examples.data.plan)
+
+    def identity(
+        self, examples: Examples, config: TrainingConfig, classes: tuple[str, ...]
+    ) -> dict[str, str]:
+        """Return the digests of configuration, plan, volumes and vocabulary."""
+        sources = {f"{source.name}_digest": source.digest for source in examples.sources}
+        return {"config_digest": config.digest, **sources, "stages": "|".join(classes)}
+
+
+def examples_of(
+    fold: str, plan: Plan, volumes: pl.DataFrame, store_dir: Path, classes: Sequence[str]
+) -> Examples:
+    """Return a fold's examples from its plan and its table `FoldVolumes`.
+
+    Raises `UsageError` with the code `stale_plan` where the plan is not of this fold or of these training patients.
+    """
+    check_plan(plan, volumes, fold)
+    described = volumes.sort("case_id").select(
+        "case_id", "patient_id", "role", "stage", "image_key", "label_key"
+    )
+    return Examples(
+        described.with_columns(example_id=pl.col("case_id"), target=pl.col("stage")),
+        sources=(
+            Source("volumes", files.digest_of(described.to_dicts()), f"folds/{fold}/volumes.parquet"),
+            Source("plan", plan.digest, f"folds/{fold}/plan.json"),
+        ),
+        data=LungData(volumes, plan, store_dir, tuple(classes)),
+    )
+
+
+def check_plan(plan: Plan, volumes: pl.DataFrame, fold: str) -> None:
+    """Refuse a plan that is not of this fold or of these training patients."""
+    if plan.fold != fold:
+        raise UsageError(f"stale_plan: the plan is of fold {plan.fold}, not of fold {fold}; make it again")
+    training = volumes.filter(pl.col("role") == "train")
+    if training.is_empty():
+        raise UsageError(f"fold {fold}: no training case has volumes; see the fold's report")
+    patients = sorted(set(training["patient_id"]))
+    if files.digest_of(patients) != plan.training_patients_digest:
+        raise UsageError(
+            f"stale_plan: fold {fold}'s plan was made from {plan.training_patients} training patients, its "
+            f"volumes hold {len(patients)} or other ones; materialize fold_plan and fold_volumes again"
+        )
 
 
 @dataclass(frozen=True)

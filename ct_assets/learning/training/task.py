@@ -98,6 +98,20 @@ class LoopConfig(Protocol):
         """Arithmetic."""
 
 
+class PretrainedReport(Protocol):
+    """What pre-trained weights filled."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file."""
+
+    def line(self) -> str:
+        """Return one line for people."""
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """Return the report as JSON values."""
+
+
 class Batches(Protocol):
     """Training batches as a function of their position, so that a resumed training sees the same ones."""
 

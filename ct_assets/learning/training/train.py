@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning
-import polars as pl
 import torch
 from filelock import FileLock, Timeout
 from lightning.fabric import Fabric
@@ -21,15 +20,15 @@ import ct_assets
 from ct_assets import files, progress
 from ct_assets.errors import UsageError
 from ct_assets.learning.experiment import Experiment
-from ct_assets.learning.training import checkpoints, control, state, tracking, weights
-from ct_assets.learning.training.lung_task import LungData, LungTask
+from ct_assets.learning.system import FINAL, Config, Examples, Trainable
+from ct_assets.learning.training import checkpoints, control, state, tracking
 from ct_assets.learning.training.position import FitResult
 from ct_assets.learning.training.trainer import Trainer, seed_everything
-from ct_assets.learning.volumes.plan import FINAL, Plan
-from ct_assets.settings.training import TrainingConfig
+from ct_assets.settings.training import ExperimentConfig
 
 RECORD_NAME = "training.json"
 RESULT_NAME = "result.json"
+PRETRAINED_NAME = "pretrained.json"
 PATIENTS_NAME = "patients.json"
 """Who was in a training, by pseudonym: kept beside it, logged to no tracking server, so that a model which
 learned from somebody who withdraws is known."""
@@ -56,43 +55,41 @@ class TrainingResult:
 
 
 def train_fold(
-    experiment: Experiment,
+    system: Trainable[Config],
+    experiment: Experiment[Config],
     *,
     fold: str,
-    plan: Plan,
-    volumes: pl.DataFrame,
+    examples: Examples,
     tracking_uri: str | None = None,
     model_dir: Path | None = None,
     resume: bool = True,
-    config: TrainingConfig | None = None,
-    store_dir: Path | None = None,
+    config: Config | None = None,
 ) -> TrainingResult:
     """Train one fold of an experiment, or go on where an earlier process was paused or killed.
 
-    `volumes` is the fold's table `FoldVolumes`; `store_dir` is the store of a smaller set, where that is trained
-    on; `config` is this training's own configuration where it only follows from the experiment's (fewer epochs).
-    A training that is complete returns its result at once. Raises `UsageError` with the code of
-    `ct_assets.reasons` where the plan is stale, and `TrainingPaused` once everything is saved when a pause is
+    `examples` are those of the fold (`System.examples`); `config` is this training's own configuration where it only
+    follows from the experiment's (fewer epochs). A training that is complete returns its result at once. Raises
+    `UsageError` where there is nothing to train on, and `TrainingPaused` once everything is saved when a pause is
     asked for.
     """
     layout, config = experiment.layout, config or experiment.config
-    folder = model_dir or layout.fold_model(experiment.name, fold)
-    check_plan(plan, volumes, fold)
-    identity = identity_of(config, plan, volumes, experiment.classes)
+    folder = model_dir or experiment.fold(fold)
+    identity = system.identity(examples, config, experiment.classes)
     done = _finished(folder, identity) if resume else None
     if done is not None:
         progress.say(f"{experiment.name}, fold {fold}: is trained already")
         return done
+    if not examples.patients("train"):
+        raise UsageError(f"{experiment.name}, fold {fold}: has no training examples; see the fold's report")
     folder.mkdir(parents=True, exist_ok=True)
     with _only_training_of(folder, f"{experiment.name}, fold {fold}"):
         job = Job(
+            system=system,
             config=config,
             experiment=experiment.name,
             fold=fold,
-            plan=plan,
-            volumes=volumes,
-            store_dir=store_dir or layout.store,
-            stages=experiment.classes,
+            examples=examples,
+            classes=experiment.classes,
             folder=folder,
             identity=identity,
             manifest_digest=experiment.manifest_digest,
@@ -125,51 +122,17 @@ def _only_training_of(folder: Path, what: str) -> Iterator[None]:
 class Job:
     """All that one training needs, picklable for the processes of several GPUs."""
 
-    config: TrainingConfig
+    system: Trainable[Any]
+    config: ExperimentConfig
     experiment: str
     fold: str
-    plan: Plan
-    volumes: pl.DataFrame
-    store_dir: Path
-    stages: tuple[str, ...]
+    examples: Examples
+    classes: tuple[str, ...]
     folder: Path
     identity: dict[str, str]
     manifest_digest: str
     experiment_dir: Path
     tracking_uri: str
-
-
-# What is checked before anything is trained
-
-
-def check_plan(plan: Plan, volumes: pl.DataFrame, fold: str) -> None:
-    """Refuse a plan that is not of this fold or of these training patients."""
-    if plan.fold != fold:
-        raise UsageError(f"stale_plan: the plan is of fold {plan.fold}, not of fold {fold}; make it again")
-    training = volumes.filter(pl.col("role") == "train")
-    if training.is_empty():
-        raise UsageError(f"fold {fold}: no training case has volumes; see the fold's report")
-    patients = sorted(set(training["patient_id"]))
-    if files.digest_of(patients) != plan.training_patients_digest:
-        raise UsageError(
-            f"stale_plan: fold {fold}'s plan was made from {plan.training_patients} training patients, its "
-            f"volumes hold {len(patients)} or other ones; materialize fold_plan and fold_volumes again"
-        )
-
-
-def identity_of(
-    config: TrainingConfig, plan: Plan, volumes: pl.DataFrame, classes: tuple[str, ...]
-) -> dict[str, str]:
-    """Return the digests that tell two trainings apart; checkpoints carry them."""
-    described = volumes.sort("case_id").select(
-        "case_id", "patient_id", "role", "stage", "image_key", "label_key"
-    )
-    return {
-        "config_digest": config.digest,
-        "plan_digest": plan.digest,
-        "volumes_digest": files.digest_of(described.to_dicts()),
-        "stages": "|".join(classes),
-    }
 
 
 # Running
@@ -253,16 +216,15 @@ def _trainer(
 ) -> Trainer:
     config = job.config
     seed_everything(config.seed)
-    data = LungData(job.volumes, job.plan, job.store_dir, job.stages)
-    task = LungTask(data, config)
-    has_checkpoint = (job.folder / checkpoints.LAST_NAME).exists()
-    if config.pretrained is not None and not (resume and has_checkpoint):
-        report = weights.load(task.module.network, config, job.plan)
-        if fabric.is_global_zero:
-            files.write_json(job.folder / weights.REPORT_NAME, report.model_dump(mode="json"))
-            tracker.tags({"pretrained_sha256": report.sha256})
-            tracker.artifact(job.folder / weights.REPORT_NAME)
-        progress.say(report.line())
+    task = job.system.task(job.examples, config, job.classes)
+    if not (resume and (job.folder / checkpoints.LAST_NAME).exists()):
+        report = job.system.load_pretrained(task, job.examples, config)
+        if report is not None:
+            if fabric.is_global_zero:
+                files.write_json(job.folder / PRETRAINED_NAME, report.model_dump(mode="json"))
+                tracker.tags({"pretrained_sha256": report.sha256})
+                tracker.artifact(job.folder / PRETRAINED_NAME)
+            progress.say(report.line())
     return Trainer(
         task,
         config,
@@ -282,7 +244,7 @@ def _describe(job: Job, tracker: tracking.Tracker, is_first: bool) -> None:
     """Write the record of the training and tell it to the tracking server."""
     if not is_first:
         return
-    roles = job.volumes.group_by("role").len().sort("role").rows()
+    roles = job.examples.table.group_by("role").len().sort("role").rows()
     record: dict[str, Any] = {
         "experiment": job.experiment,
         "fold": job.fold,
@@ -293,10 +255,7 @@ def _describe(job: Job, tracker: tracking.Tracker, is_first: bool) -> None:
         "environment": environment(),
     }
     files.write_json(job.folder / RECORD_NAME, record)
-    patients = {
-        role: sorted(set(job.volumes.filter(pl.col("role") == role)["patient_id"]))
-        for role in ("train", "validation")
-    }
+    patients = {role: job.examples.patients(role) for role in ("train", "validation")}
     files.write_json(job.folder / PATIENTS_NAME, patients)
     tracker.params(_flat(record["config"]))
     tracker.tags(
@@ -307,11 +266,9 @@ def _describe(job: Job, tracker: tracking.Tracker, is_first: bool) -> None:
             **{f"version.{name}": value for name, value in environment().items()},
         }
     )
-    tracker.dataset("manifest", record["manifest_digest"], "cohort/cohort_manifest.parquet", "training")
-    tracker.dataset(
-        "volumes", job.identity["volumes_digest"], f"folds/{job.fold}/volumes.parquet", "training"
-    )
-    tracker.dataset("plan", job.plan.digest, f"folds/{job.fold}/plan.json", "training")
+    tracker.dataset("manifest", job.manifest_digest, job.system.manifest_path, "training")
+    for source in job.examples.sources:
+        tracker.dataset(source.name, source.digest, source.path, "training")
     tracker.artifact(job.folder / RECORD_NAME)
 
 

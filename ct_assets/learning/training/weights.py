@@ -31,7 +31,6 @@ from ct_assets.settings.training import PretrainedSettings, TrainingConfig
 
 Layout = Literal["swin_ssl", "swin_dae", "swin_unetr", "own"]
 
-REPORT_NAME = "pretrained.json"
 SPACING_TOLERANCE_MM = 0.01
 
 
