@@ -331,6 +331,11 @@ class Layout:
         return self.root / "brain"
 
     @property
+    def serving(self) -> Path:
+        """Requests of the HTTP API, their files and results (restricted)."""
+        return self.root / "serving"
+
+    @property
     def reports(self) -> Path:
         """Pages, pictures and their figures as JSON."""
         return self.root / "reports"

@@ -32,6 +32,7 @@ HEAVY = {
     "sklearn",
     "scipy",
     "cv2",
+    "fastapi",
 }
 
 

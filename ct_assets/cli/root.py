@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct_assets import machine_faults
-from ct_assets.cli import lifecycle, longitudinal, nodules
+from ct_assets.cli import lifecycle, longitudinal, nodules, serve
 from ct_assets.errors import SafetyError, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.add_typer(lifecycle.app)
 app.add_typer(longitudinal.app, name="longitudinal")
 app.add_typer(nodules.app, name="nodules")
+app.add_typer(serve.app, name="serve")
 
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Worker processes; default: the cores.")

@@ -17,6 +17,7 @@ from ct_assets.settings.keeping import KeepingSettings
 from ct_assets.settings.neuro import NeuroSettings
 from ct_assets.settings.receive import ReceiveSettings
 from ct_assets.settings.service import Resources, ServiceSettings
+from ct_assets.settings.serving import ServingSettings
 from ct_assets.settings.storage import StorageSettings, is_url
 
 
@@ -81,6 +82,7 @@ class Settings(Section):
     execution: ExecutionSettings = ExecutionSettings()
     service: ServiceSettings = ServiceSettings()
     alerts: AlertSettings = AlertSettings()
+    serving: ServingSettings = ServingSettings()
 
     @model_validator(mode="before")
     @classmethod
