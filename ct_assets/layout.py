@@ -12,6 +12,7 @@ from ct_assets.errors import UsageError
 
 MARKER_NAME = ".complete"
 RESTRICTED_MODE = 0o700
+NIFTI_FOLDER = "nifti"
 
 _OPAQUE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -176,6 +177,11 @@ class Layout:
         )
 
     @property
+    def uid_maps(self) -> Path:
+        """The crosswalks, a folder a batch (restricted)."""
+        return self.root / "audits/uid"
+
+    @property
     def restricted(self) -> tuple[Path, ...]:
         """Folders of mode 0700: originals, what may not be released, and the crosswalk."""
         return (
@@ -183,14 +189,19 @@ class Layout:
             self.raw,
             self.root / "raw/superseded",
             self.root / "quarantine",
-            self.root / "audits/uid",
+            self.uid_maps,
         )
 
     # Audits
 
+    @property
+    def metadata_audits(self) -> Path:
+        """The header tables, a folder a batch."""
+        return self.root / "audits/metadata"
+
     def metadata_audit(self, batch: str) -> Path:
         """The header table of one batch's released instances."""
-        return self.root / "audits/metadata" / check_key(batch, "batch") / "metadata_audit.parquet"
+        return self.metadata_audits / check_key(batch, "batch") / "metadata_audit.parquet"
 
     @property
     def ct_prepro_dir(self) -> Path:
@@ -259,7 +270,7 @@ class Layout:
     @property
     def nifti(self) -> Path:
         """The hard NIfTI cache."""
-        return self.root / "nifti"
+        return self.root / NIFTI_FOLDER
 
     @property
     def nifti_digests(self) -> Path:

@@ -13,7 +13,7 @@ import polars as pl
 from ct_assets import files, tables
 from ct_assets.cohort import case_numbers
 from ct_assets.errors import UsageError
-from ct_assets.layout import Layout
+from ct_assets.layout import NIFTI_FOLDER, Layout
 from ct_assets.tables.cohort import CaseNumbers, CohortManifest
 
 TRAIN = "train"
@@ -90,8 +90,8 @@ def build(
         .sort("case_id")
     )
     manifest = joined.with_columns(
-        _path(layout, 0).alias("image"),
-        _path(layout, 1).alias("label"),
+        _path(0).alias("image"),
+        _path(1).alias("label"),
         pl.Series(
             "input_digest", [_input_digest(row) for row in joined.iter_rows(named=True)], dtype=pl.String
         ),
@@ -107,11 +107,10 @@ def write(built: Built, layout: Layout) -> None:
     tables.write_table(layout.cohort_manifest, built.manifest, CohortManifest)
 
 
-def _path(layout: Layout, which: int) -> pl.Expr:
+def _path(which: int) -> pl.Expr:
     """Return the expression of a case's image (0) or mask (1), relative to the data root."""
-    nifti = layout.relative(layout.nifti)
     folder = pl.col("split").replace_strict({split: names[which] for split, names in FOLDERS.items()})
-    return pl.format(f"{nifti}/{{}}/{{}}.nii.gz", folder, pl.col("case_id"))
+    return pl.format(f"{NIFTI_FOLDER}/{{}}/{{}}.nii.gz", folder, pl.col("case_id"))
 
 
 def _input_digest(row: dict[str, object]) -> str:

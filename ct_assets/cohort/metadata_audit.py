@@ -44,7 +44,7 @@ def write_batch(layout: Layout, batch: str, *, workers: int) -> pl.DataFrame:
 
 def read_cohort(layout: Layout) -> pl.DataFrame:
     """Return the header index of all batches, ready for `dicom.series.group`."""
-    paths = sorted((layout.root / "audits/metadata").glob("*/metadata_audit.parquet"))
+    paths = sorted(layout.metadata_audits.glob("*/metadata_audit.parquet"))
     parts = [tables.read_table(path, MetadataAudit) for path in paths]
     joined = pl.concat(parts) if parts else tables.frame([], MetadataAudit)
     return index.with_content_digests(index.by_path(joined), layout.released)
@@ -56,7 +56,7 @@ def read_identities(layout: Layout, kinds: Sequence[str]) -> pl.DataFrame:
     Nothing else is read of the indexes: what this costs does not depend on how much a header tells.
     """
     columns = ["patient_id", *(name for name in kinds if name in MetadataAudit.column_names())]
-    paths = sorted((layout.root / "audits/metadata").glob("*/metadata_audit.parquet"))
+    paths = sorted(layout.metadata_audits.glob("*/metadata_audit.parquet"))
     parts = [pl.read_parquet(path, columns=columns).unique() for path in paths]
     return pl.concat(parts) if parts else tables.frame([], MetadataAudit).select(columns)
 

@@ -29,7 +29,8 @@ from ct_assets.imaging.convert_record import INDEX_COLUMNS, grid_facts, image_re
 from ct_assets.imaging.masks import Mask
 from ct_assets.layout import Layout
 from ct_assets.progress import track
-from ct_assets.settings import Settings
+from ct_assets.settings.audit import AuditSettings
+from ct_assets.settings.conversion import ConversionSettings
 from ct_assets.tables.volumes import NiftiDigests
 
 CODE_VERSION = "2"
@@ -69,7 +70,8 @@ class Case:
     index: pl.DataFrame
     root: Path
     layout: Layout
-    settings: Settings
+    conversion: ConversionSettings
+    audit: AuditSettings
     input_digest: str
     settings_digest: str
 
@@ -79,7 +81,8 @@ def build(
     index: pl.DataFrame,
     dicom_root: Path,
     layout: Layout,
-    settings: Settings,
+    conversion: ConversionSettings,
+    audit: AuditSettings,
     workers: int,
 ) -> NiftiSummary:
     """Bring the cache in line with the manifest; return what was done.
@@ -89,8 +92,8 @@ def build(
     has a row with its reasons and no files. A killed run leaves every case either old or new.
     """
     before = _read_digests(layout)
-    settings_digest = _settings_digest(settings)
-    found, masks = _series_and_masks(manifest, index, settings)
+    settings_digest = files.digest_of([conversion.model_dump(mode="json"), audit.model_dump(mode="json")])
+    found, masks = _series_and_masks(manifest, index, audit)
     row_of = {path: row for row, path in enumerate(index["path"])}
     slim = index.select(list(dict.fromkeys((*INDEX_COLUMNS, *_DIGEST_COLUMNS))))
     rows: dict[str, Row] = {}
@@ -106,7 +109,9 @@ def build(
             rows[row["case_id"]] = old
             continue
         own = slim[sorted(row_of[path] for path in paths)]
-        cases.append(Case(row, series, mask, own, dicom_root, layout, settings, digest, settings_digest))
+        cases.append(
+            Case(row, series, mask, own, dicom_root, layout, conversion, audit, digest, settings_digest)
+        )
     unchanged = len(rows)
     with track("cases", len(cases)) as advance:
         for made in parallel.map_surviving(
@@ -189,17 +194,16 @@ def _make_files(case: Case) -> Row:
         raise MaskError(case.mask.reasons[0])
     if case.mask.meant.series_id != case.series.series_id:
         raise MaskError("mask_references_other_series")
-    settings = case.settings
-    converted = load_series(case.series, case.root, settings.conversion, case.index)
+    converted = load_series(case.series, case.root, case.conversion, case.index)
     mask = load_mask(
         case.mask,
         converted.target,
         case.root,
-        settings.conversion.masks,
-        settings.audit.mask_position_tolerance_mm,
+        case.conversion.masks,
+        case.audit.mask_position_tolerance_mm,
         is_corrected=converted.correction is not None,
     )
-    choice = tumour_of(mask, settings, case.row.get("tumour_segment_number"))
+    choice = tumour_of(mask, case.audit, case.row.get("tumour_segment_number"))
     voxels = next(one for one in mask.segments if one.segment.number == choice.number)
     if voxels.reasons:
         raise MaskError(voxels.reasons[0])
@@ -232,14 +236,12 @@ def _make_files(case: Case) -> Row:
     }
 
 
-def tumour_of(mask: Mask, settings: Settings, audited: int | None) -> tumour.TumourChoice:
+def tumour_of(mask: Mask, settings: AuditSettings, audited: int | None) -> tumour.TumourChoice:
     """Return which segment of a mask is the tumour: the one that the audit chose, where it chose one.
 
     Raises `MaskError` where none or several could be.
     """
-    choice = tumour.choose(
-        [_segment_facts(voxels.segment) for voxels in mask.segments], settings.audit.tumour
-    )
+    choice = tumour.choose([_segment_facts(voxels.segment) for voxels in mask.segments], settings.tumour)
     if audited is not None and any(voxels.segment.number == audited for voxels in mask.segments):
         return replace(choice, number=audited)
     if choice.number is None:
@@ -276,11 +278,11 @@ def _record(case: Case, converted: Converted, mask: Mask, warnings: list[str]) -
 
 
 def _series_and_masks(
-    manifest: pl.DataFrame, index: pl.DataFrame, settings: Settings
+    manifest: pl.DataFrame, index: pl.DataFrame, settings: AuditSettings
 ) -> tuple[dict[str, Series], dict[str, MaskObject]]:
     """Group the instances of the manifest's patients; masks are resolved among all their series."""
     own = index.filter(pl.col("patient_id").is_in(manifest["patient_id"].unique().to_list()))
-    grouped = group(own, settings.audit)
+    grouped = group(own, settings)
     found = {series.series_id: series for series in grouped if series.kind is Kind.CT}
     wanted = set(manifest["mask_sop_instance_uid"].drop_nulls())
     masks = {mask.sop_instance_uid: mask for mask in mask_objects(grouped, own)}
@@ -309,12 +311,6 @@ def _input_digest(row: Row, inputs: pl.DataFrame) -> str:
     stated = {name: value for name, value in row.items() if name.endswith(("_digest", "_sha256"))}
     names = ("image", "label", "image_series_id", "mask_sop_instance_uid")
     return files.digest_of([stated, {name: row[name] for name in names}, inputs.write_ndjson()])
-
-
-def _settings_digest(settings: Settings) -> str:
-    return files.digest_of(
-        [settings.conversion.model_dump(mode="json"), settings.audit.model_dump(mode="json")]
-    )
 
 
 def _is_current(

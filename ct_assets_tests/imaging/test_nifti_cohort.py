@@ -55,7 +55,8 @@ class Cohort:
     def build(self, settings=None, rows=None, workers=1):
         index = headers.scan(self.dicom, root=self.dicom, workers=1)
         manifest = pl.DataFrame(self.rows if rows is None else rows)
-        return build(manifest, index, self.dicom, self.layout, settings or Settings(), workers)
+        chosen = settings or Settings()
+        return build(manifest, index, self.dicom, self.layout, chosen.conversion, chosen.audit, workers)
 
     def contents(self):
         folder = self.layout.nifti

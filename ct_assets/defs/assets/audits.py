@@ -5,7 +5,7 @@ import dagster as dg
 from ct_assets import files
 from ct_assets.defs.engine.graph import asset_arguments
 from ct_assets.defs.engine.platform import Platform
-from ct_assets.defs.engine.stage import Recorder, counts, link, running, table_metadata
+from ct_assets.defs.engine.stage import Recorder, counts, link, table_metadata
 
 
 @dg.asset(**asset_arguments("metadata_audit"))
@@ -16,9 +16,10 @@ def metadata_audit(
     from ct_assets.cohort.metadata_audit import write_batch
 
     recorder = Recorder(context, platform)
-    with running(context):
-        table = write_batch(platform.layout, context.partition_key, workers=platform.workers)
-    path = platform.layout.metadata_audit(context.partition_key)
+    with recorder.running() as inputs:
+        layout = inputs.layout
+        table = write_batch(layout, context.partition_key, workers=inputs.workers)
+    path = layout.metadata_audit(context.partition_key)
     return recorder.result(
         "metadata_audit", files.sha256_file(path), {**table_metadata(table), "file": link(platform, path)}
     )
@@ -33,15 +34,15 @@ def ct_prepro_audit(
     from ct_assets.cohort.metadata_audit import read_cohort
 
     recorder = Recorder(context, platform)
-    layout = platform.layout
-    with running(context):
+    with recorder.running() as inputs:
+        layout = inputs.layout
         audit = build(
             read_cohort(layout),
             layout.released,
-            platform.settings.audit,
-            platform.settings.conversion.masks,
+            inputs.setting("audit"),
+            inputs.setting("conversion.masks"),
             before=remembered(layout.ct_prepro_dir),
-            workers=platform.workers,
+            workers=inputs.workers,
         )
         audit.write(layout.ct_prepro_dir)
     return recorder.result(

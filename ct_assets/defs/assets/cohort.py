@@ -9,7 +9,7 @@ from ct_assets import files, tables
 from ct_assets.defs.assets.folds import read_manifest
 from ct_assets.defs.engine.graph import asset_arguments
 from ct_assets.defs.engine.platform import Platform
-from ct_assets.defs.engine.stage import Recorder, counts, link, running, table_metadata
+from ct_assets.defs.engine.stage import Recorder, counts, link, table_metadata
 from ct_assets.errors import SafetyError
 from ct_assets.layout import Layout
 
@@ -20,10 +20,10 @@ def labels(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platfor
     from ct_assets.cohort.labels import build, write
 
     recorder = Recorder(context, platform)
-    layout = platform.layout
-    with running(context):
-        table, report = build(platform.settings.labels, platform.key, read_patient_maps(layout))
-        write(table, report, layout, platform.settings.labels)
+    with recorder.running() as inputs:
+        layout, settings = inputs.layout, inputs.setting("labels")
+        table, report = build(settings, inputs.key, read_patient_maps(layout))
+        write(table, report, layout, settings)
     return recorder.result(
         "labels",
         files.sha256_file(layout.labels),
@@ -43,21 +43,16 @@ def eligibility(
 ) -> dg.MaterializeResult:
     """Who may enter the cohort: each condition of `eligibility.sql` met or not met, and why not."""
     from ct_assets.cohort.eligibility import judge, write
-    from ct_assets.tables.audits import MaskAudit, PatientAudit, SeriesAudit
-    from ct_assets.tables.cohort import LabelReport
 
     recorder = Recorder(context, platform)
-    layout = platform.layout
-    with running(context):
+    with recorder.running() as inputs:
+        layout = inputs.layout
         judged = judge(
             {
-                "labels": pl.read_parquet(layout.labels),  # with the kept columns
-                "label_report": tables.read_table(layout.label_report, LabelReport),
-                "patients": tables.read_table(layout.ct_prepro_dir / "patients.parquet", PatientAudit),
-                "series": tables.read_table(layout.ct_prepro_dir / "series.parquet", SeriesAudit),
-                "masks": tables.read_table(layout.ct_prepro_dir / "masks.parquet", MaskAudit),
+                "labels": inputs.table("labels", site_columns=True),
+                **{name: inputs.table(name) for name in ("label_report", "patients", "series", "masks")},
             },
-            platform.settings.eligibility,
+            inputs.setting("eligibility"),
         )
         write(judged, layout)
     return recorder.result(
@@ -81,25 +76,25 @@ def splits(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platfor
     from ct_assets.cohort.splits import extend
     from ct_assets.cohort.splits_given import from_file
     from ct_assets.identity.withdrawn import tombstone_of
-    from ct_assets.tables.cohort import Eligibility, Labels, SplitLedger
+    from ct_assets.tables.cohort import SplitLedger
 
     recorder = Recorder(context, platform)
-    layout = platform.layout
-    with running(context):
-        eligible = tables.read_table(layout.eligibility, Eligibility)
-        ledger = tables.read_table(layout.splits, SplitLedger) if layout.splits.exists() else None
-        patients = patients_to_split(eligible, tables.read_table(layout.labels, Labels))
-        chosen, now = platform.settings.splits, datetime.now(UTC)
+    with recorder.running() as inputs:
+        layout = inputs.layout
+        ledger = inputs.table("splits") if layout.splits.exists() else None
+        patients = patients_to_split(inputs.table("eligibility"), inputs.table("labels"))
+        chosen, now = inputs.setting("splits"), datetime.now(UTC)
+        given = inputs.file("splits.given")
         faults = splits_record.faults(layout.splits_record, ledger)
         if faults and ledger is None:
             raise SafetyError(f"{faults[0].code}: {faults[0].sentence}")
         if faults and ledger is not None:
             # Left as it is: adding rows would chain it anew. The blocking check tells what is wrong.
             extended = ledger
-        elif chosen.given is None:
-            extended = extend(ledger, patients, chosen, now, tombstone=tombstone_of(platform.key))
+        elif given is None:
+            extended = extend(ledger, patients, chosen, now, tombstone=tombstone_of(inputs.key))
         else:
-            extended = from_file(chosen.given, _with_case_ids(patients, layout), chosen, now, ledger)
+            extended = from_file(given, _with_case_ids(patients, layout), chosen, now, ledger)
         if ledger is None or extended.height > ledger.height:
             tables.write_table(layout.splits, extended, SplitLedger)
         if not faults:
@@ -178,21 +173,19 @@ def cohort_manifest(
     """The cases that training may use: eligible patients with their case number, split, image and mask."""
     from ct_assets.cohort.manifest import build, write
     from ct_assets.identity.withdrawn import tombstone_of
-    from ct_assets.tables.audits import MaskAudit, PatientAudit, SeriesAudit
-    from ct_assets.tables.cohort import Eligibility, Labels, SplitLedger
 
     recorder = Recorder(context, platform)
-    layout = platform.layout
-    with running(context):
+    with recorder.running() as inputs:
+        layout = inputs.layout
         built = build(
-            eligibility=tables.read_table(layout.eligibility, Eligibility),
-            labels=tables.read_table(layout.labels, Labels),
-            splits=tables.read_table(layout.splits, SplitLedger),
-            patients=tables.read_table(layout.ct_prepro_dir / "patients.parquet", PatientAudit),
-            series=tables.read_table(layout.ct_prepro_dir / "series.parquet", SeriesAudit),
-            masks=tables.read_table(layout.ct_prepro_dir / "masks.parquet", MaskAudit),
+            eligibility=inputs.table("eligibility"),
+            labels=inputs.table("labels"),
+            splits=inputs.table("splits"),
+            patients=inputs.table("patients"),
+            series=inputs.table("series"),
+            masks=inputs.table("masks"),
             layout=layout,
-            tombstone=tombstone_of(platform.key),
+            tombstone=tombstone_of(inputs.key),
         )
         write(built, layout)
     manifest = built.manifest
@@ -255,7 +248,7 @@ def read_patient_maps(layout: Layout) -> pl.DataFrame:
     """Return the patient maps of all batches (restricted): who has which pseudonym."""
     from ct_assets.tables.deid import PatientMap
 
-    found = sorted((layout.root / "audits/uid").glob("*/patient_map.parquet"))
+    found = sorted(layout.uid_maps.glob("*/patient_map.parquet"))
     maps = [tables.read_table(path, PatientMap) for path in found]
     joined = pl.concat(maps).unique(maintain_order=True) if maps else tables.frame([], PatientMap)
     return joined.sort(["new_patient_id", "old_patient_id"])

@@ -7,7 +7,7 @@ import dagster as dg
 from ct_assets import files
 from ct_assets.defs.engine.graph import asset_arguments, spec_arguments
 from ct_assets.defs.engine.platform import Platform
-from ct_assets.defs.engine.stage import Recorder, counts, link, running
+from ct_assets.defs.engine.stage import Recorder, counts, link
 from ct_assets.errors import SafetyError, UsageError
 
 LEAK_SCAN = "leak_scan_finds_nothing"
@@ -69,31 +69,30 @@ def deidentify(
     from ct_assets.intake.retired import is_retired
 
     batch = context.partition_key
-    paths = platform.layout.deid_paths(batch)
     recorder = Recorder(context, platform)
-    with running(context):
-        if is_retired(platform.layout, batch):
+    with recorder.running() as inputs:
+        layout = inputs.layout
+        raw, paths = layout.raw_batch(batch), layout.deid_paths(batch)
+        if is_retired(layout, batch):
             raise UsageError(
                 f"batch {batch}: its originals went when their time was over (keeping.raw_days); to make it anew, "
                 "have it delivered again"
             )
-        files.require_space(
-            platform.layout.root, files.tree_size(platform.layout.raw_batch(batch)), f"de-identifying {batch}"
-        )
+        files.require_space(layout.root, files.tree_size(raw), f"de-identifying {batch}")
         try:
             summary = run(
-                platform.layout.raw_batch(batch),
+                raw,
                 paths,
-                platform.profile,
-                platform.key,
-                labels_csv=platform.settings.labels.csv,
-                refused=platform.withdrawn,
-                workers=platform.workers,
+                inputs.setting("profile"),
+                inputs.key,
+                labels_csv=inputs.file("labels.csv"),
+                refused=inputs.withdrawn,
+                workers=inputs.workers,
             )
         except SafetyError:
             yield dg.AssetCheckResult(asset_key="deid_dicom", check_name=LEAK_SCAN, passed=False)
             raise
-    lost = lost_files(platform.layout.raw_batch(batch), paths)
+    lost = lost_files(raw, paths)
     faults = uid_map_faults(paths)
     checks = {
         "deid_dicom": [dg.AssetCheckResult(asset_key="deid_dicom", check_name=LEAK_SCAN, passed=True)],

@@ -6,7 +6,7 @@ import polars as pl
 from ct_assets import files, tables
 from ct_assets.defs.engine.graph import asset_arguments
 from ct_assets.defs.engine.platform import Platform
-from ct_assets.defs.engine.stage import Recorder, link, running, table_metadata
+from ct_assets.defs.engine.stage import Recorder, link, table_metadata
 
 PARTITION_NAME_TAG = "dagster/partition"
 
@@ -32,20 +32,21 @@ def fold_plan(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """Target spacing, intensities, crop and patch: a function of this fold's training patients and settings."""
+    from ct_assets.cohort.drift import header_factors
     from ct_assets.learning.volumes.plan import build_plan
 
     recorder = Recorder(context, platform)
-    layout, fold = platform.layout, context.partition_key
-    with running(context):
-        manifest = read_manifest(platform)
+    fold = context.partition_key
+    with recorder.running() as inputs:
+        layout, manifest = inputs.layout, inputs.table("cohort_manifest")
         plan = build_plan(
             manifest,
             fold,
             layout.root,
             layout.store,
-            platform.settings,
-            workers=platform.workers,
-            header_factors=read_header_factors(platform, manifest),
+            inputs.setting("plan"),
+            workers=inputs.workers,
+            header_factors=header_factors(manifest, inputs.table("series")),
         )
         plan.save(layout.plan(fold))
     return recorder.result(
@@ -110,15 +111,16 @@ def fold_volumes(
     from ct_assets.tables.folds import FoldVolumes
 
     recorder = Recorder(context, platform)
-    layout, fold = platform.layout, context.partition_key
-    with running(context):
+    fold = context.partition_key
+    with recorder.running() as inputs:
+        layout = inputs.layout
         volumes = build(
-            read_manifest(platform),
+            inputs.table("cohort_manifest"),
             fold,
             Plan.load(layout.plan(fold)),
             layout.root,
             layout.store,
-            workers=platform.workers,
+            workers=inputs.workers,
         )
         tables.write_table(layout.fold(fold) / "volumes.parquet", volumes, FoldVolumes)
     return recorder.result(
@@ -133,23 +135,23 @@ def split_drift(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """Whether this fold's parts differ, and whether headers alone tell the stage: one plain verdict a finding."""
-    from ct_assets.cohort.drift import assess
+    from ct_assets.cohort.drift import assess, header_factors
     from ct_assets.learning.volumes import fingerprint
     from ct_assets.learning.volumes.preprocess import image_factors
     from ct_assets.reports.drift import write
 
     recorder = Recorder(context, platform)
-    layout, fold = platform.layout, context.partition_key
-    with running(context):
-        manifest = read_manifest(platform)
+    fold = context.partition_key
+    with recorder.running() as inputs:
+        layout, manifest = inputs.layout, inputs.table("cohort_manifest")
         # Voxels of training patients only: over the test set, drift looks at headers.
         training = manifest.filter(pl.col("split") == "train")
-        checked = fingerprint.check(training, layout.root, layout.store, platform.workers)
+        checked = fingerprint.check(training, layout.root, layout.store, inputs.workers)
         report = assess(
             manifest,
-            read_header_factors(platform, manifest),
+            header_factors(manifest, inputs.table("series")),
             fold,
-            platform.settings.drift,
+            inputs.setting("drift"),
             image_factors=image_factors(checked)[1],
         )
         files.write_json(layout.fold(fold) / "drift.json", report.to_json())
@@ -179,21 +181,23 @@ def derived_set(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult:
     """A smaller set of training patients for home or GPU trials: stratified, seeded, within its size budget."""
+    from ct_assets.cohort.drift import header_factors
     from ct_assets.learning.volumes.derived import build
 
     recorder = Recorder(context, platform)
-    layout, name = platform.layout, context.partition_key
-    with running(context):
-        manifest = read_manifest(platform)
+    name = context.partition_key
+    with recorder.running() as inputs:
+        layout, manifest = inputs.layout, inputs.table("cohort_manifest")
         summary = build(
             name,
-            platform.settings,
+            inputs.setting(f"derived.{name}"),
             manifest,
             layout.root,
             layout.derived(name),
             layout.store,
-            workers=platform.workers,
-            header_factors=read_header_factors(platform, manifest),
+            workers=inputs.workers,
+            plan_settings=inputs.setting("plan"),
+            header_factors=header_factors(manifest, inputs.table("series")),
         )
     return recorder.result(
         "derived_set",

@@ -5,7 +5,7 @@ import dagster as dg
 from ct_assets.defs.engine.graph import asset_arguments
 from ct_assets.defs.engine.partitions import BATCH
 from ct_assets.defs.engine.platform import Platform
-from ct_assets.defs.engine.stage import Recorder, link, running
+from ct_assets.defs.engine.stage import Recorder, link
 
 
 @dg.asset(
@@ -26,9 +26,9 @@ def dicom_batch(
     from ct_assets.intake.batches import NothingLeftError, register
 
     recorder = Recorder(context, platform)
-    with running(context):
+    with recorder.running() as inputs:
         try:
-            registered = register(platform.layout, context.partition_key, platform.withdrawn)
+            registered = register(inputs.layout, context.partition_key, inputs.withdrawn)
         except NothingLeftError:
             context.instance.delete_dynamic_partition(BATCH, context.partition_key)
             raise

@@ -7,7 +7,7 @@ from ct_assets import files, tables
 from ct_assets.defs.assets.folds import read_manifest
 from ct_assets.defs.engine.graph import asset_arguments
 from ct_assets.defs.engine.platform import Platform
-from ct_assets.defs.engine.stage import Recorder, link, running, table_metadata
+from ct_assets.defs.engine.stage import Recorder, link, table_metadata
 
 
 @dg.asset(**asset_arguments("nifti_cohort"))
@@ -20,18 +20,18 @@ def nifti_cohort(
     from ct_assets.reports.cases import write_pages
 
     recorder = Recorder(context, platform)
-    layout = platform.layout
-    manifest = read_manifest(platform)
-    with running(context):
+    with recorder.running() as inputs:
+        layout = inputs.layout
         summary = build(
-            manifest,
+            inputs.table("cohort_manifest"),
             read_cohort(layout),
             layout.released,
             layout,
-            platform.settings,
-            workers=platform.workers,
+            inputs.setting("conversion"),
+            inputs.setting("audit"),
+            workers=inputs.workers,
         )
-        write_pages(layout, summary.digests, made=summary.made_cases, workers=platform.workers)
+        write_pages(layout, summary.digests, made=summary.made_cases, workers=inputs.workers)
     return recorder.result(
         "nifti_cohort",
         files.sha256_file(layout.nifti_digests),

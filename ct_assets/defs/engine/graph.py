@@ -4,147 +4,143 @@ Belongs here: the declaration, and the arguments of `dg.asset` that follow from 
 in the file of their stage; whether one is stale is decided in `defs.engine.provenance`.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 import dagster as dg
 
-from ct_assets import files, registry
-from ct_assets.defs.engine import clinic_rows, partitions
+from ct_assets import registry
+from ct_assets.defs.engine import external, partitions
 from ct_assets.defs.engine.node import Node
-from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.resources import op_tags
 from ct_assets.defs.operations import automation
-from ct_assets.errors import UsageError
 
 OWNERS = ["team:data-engineering"]
 TRAINING_OWNERS = ["team:machine-learning"]
 TRAINING_POOL = "training"
 
 
-def _marker(platform: Platform, batch: str | None) -> Any:
-    from ct_assets.intake.batches import marker_digest
-
-    return marker_digest(platform.layout, str(batch))
-
-
-def _profile(platform: Platform, batch: str | None) -> Any:
-    review = platform.layout.deid_paths(str(batch)).review
-    decided = files.sha256_file(review) if review.is_file() else None
-    return [platform.profile.model_dump(mode="json"), clinic_rows.of_batch(platform, str(batch)), decided]
-
-
-def _labels_csv(platform: Platform, _: str | None) -> Any:
-    csv = platform.settings.labels.csv
-    return files.sha256_file(csv) if csv is not None and csv.is_file() else None
-
-
-def _query(platform: Platform, _: str | None) -> Any:
-    query = platform.settings.eligibility.query
-    return files.sha256_file(query) if query.is_file() else None
-
-
-def _ledger_and_given_folds(platform: Platform, _: str | None) -> Any:
-    """A person's folds, and the ledger itself: one that was changed by hand is looked at again."""
-    given, ledger = platform.settings.splits.given, platform.layout.splits
-    return [
-        files.sha256_file(path) if path is not None and path.is_file() else None for path in (given, ledger)
-    ]
-
-
-def _plan_overrides(platform: Platform, _: str | None) -> Any:
-    overrides = platform.settings.plan.overrides
-    return files.sha256_file(overrides) if overrides is not None and overrides.is_file() else None
-
-
-def _experiment(platform: Platform, key: str | None, *sections: str) -> Any:
-    """What identifies an experiment's trainings, and sections of the configuration in force; None before it began."""
-    from ct_assets.learning.experiment import configuration_in_force, read_record
-    from ct_assets.settings.training import TrainingConfig
-
-    folder = platform.layout.experiment(str(key).split("|")[0])
-    try:
-        record = read_record(folder)
-        if record is None:
-            return None
-        config = configuration_in_force(folder, record, TrainingConfig)
-    except UsageError as error:  # the asset's body refuses it by name
-        return str(error)
-    return [
-        record.config_digest,
-        record.manifest_digest,
-        record.derived_set,
-        list(record.classes),
-        *(getattr(config, section).model_dump(mode="json") for section in sections),
-    ]
-
-
-def _evaluated_experiment(platform: Platform, key: str | None) -> Any:
-    return _experiment(platform, key, "evaluation")
-
-
-def _final_experiment(platform: Platform, key: str | None) -> Any:
-    return _experiment(platform, key, "evaluation", "final")
-
-
-def _final_plan(platform: Platform, key: str | None) -> Any:
-    return [_plan_overrides(platform, None), _experiment(platform, key)]
-
-
-def _derived(platform: Platform, name: str | None) -> Any:
-    return platform.settings.derived[str(name)].model_dump(mode="json")
-
-
-def _neuro_raw(platform: Platform, study: str | None) -> Any:
-    """The files of one study, or of all with the mode mapping, by name, size and time of change."""
-    data_dir = platform.neuro_dir
-    modes = platform.settings.neuro.modes or data_dir / "modes.csv"
-    below = data_dir / "raw" / (study or "")
-    found = [path for path in sorted(below.rglob("*")) if path.is_file()]
-    return [
-        files.sha256_file(modes) if study is None and modes.is_file() else None,
-        [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in found],
-    ]
-
-
-def _brain_raw(platform: Platform, _: str | None) -> Any:
-    """The folder of slices by name, size and time of change, with its label table; nothing where batches are used."""
-    settings, root = platform.settings.brain, platform.brain_dir
-    if settings.source == "batches":
-        return None
-    labels, found = root / settings.labels, sorted((root / settings.cts).glob("*"))
-    return [
-        files.sha256_file(labels) if labels.is_file() else None,
-        [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in found],
-    ]
-
-
-def _brain_weights(platform: Platform, _: str | None) -> Any:
-    weights = platform.settings.brain.config.pretrained
-    return files.sha256_file(weights) if weights is not None and weights.is_file() else None
-
-
 DICOM = frozenset({"dicom"})
 TABLE = frozenset({"parquet", "polars"})
 
+
+def _files(*patterns: str) -> Callable[[str], tuple[str, ...]]:
+    """Return outputs of which `{key}`, `{experiment}` and `{fold}` are the partition or its parts."""
+
+    def of(key: str) -> tuple[str, ...]:
+        experiment, _, fold = key.partition("|")
+        return tuple(pattern.format(key=key, experiment=experiment, fold=fold) for pattern in patterns)
+
+    return of
+
+
 GRAPH: dict[str, Node] = {
-    "dicom_batch": Node("intake", "batch", (), external=_marker, kinds=DICOM, automated=False),
-    "deid_dicom": Node("deid", "batch", ("dicom_batch",), external=_profile, kinds=DICOM, automated=False),
+    "dicom_batch": Node(
+        "intake",
+        "batch",
+        (),
+        external=external.marker,
+        kinds=DICOM,
+        automated=False,
+        places=("inbox", "inbox_batch", "raw", "raw_batch", "superseded", "deliveries"),
+    ),
+    "deid_dicom": Node(
+        "deid",
+        "batch",
+        ("dicom_batch",),
+        ("profile",),
+        external=external.review,
+        after_files=("labels.csv",),
+        after=external.clinic_rows_of_batch,
+        kinds=DICOM,
+        automated=False,
+        places=("released", "deid_batch"),
+        outputs=_files("deid/dicom_output/{key}/**/*"),
+    ),
     "deid_audit": Node(
-        "deid", "batch", ("dicom_batch",), external=_profile, kinds=frozenset({"json"}), automated=False
+        "deid",
+        "batch",
+        ("dicom_batch",),
+        ("profile",),
+        external=external.review,
+        after_files=("labels.csv",),
+        after=external.clinic_rows_of_batch,
+        kinds=frozenset({"json"}),
+        automated=False,
+        outputs=_files(
+            "audits/deid/{key}/deid_audit.jsonl", "audits/deid/{key}/summary.json", "reports/deid/{key}.html"
+        ),
     ),
-    "uid_map": Node("deid", "batch", ("dicom_batch",), external=_profile, kinds=TABLE, automated=False),
-    "metadata_audit": Node("audits", "batch", ("deid_dicom", "deid_audit"), kinds=TABLE),
+    "uid_map": Node(
+        "deid",
+        "batch",
+        ("dicom_batch",),
+        ("profile",),
+        external=external.review,
+        after_files=("labels.csv",),
+        after=external.clinic_rows_of_batch,
+        kinds=TABLE,
+        automated=False,
+        places=("uid_maps", "deid_paths"),
+        outputs=_files("audits/uid/{key}/*.parquet"),
+    ),
+    "metadata_audit": Node(
+        "audits",
+        "batch",
+        ("deid_dicom", "deid_audit"),
+        kinds=TABLE,
+        places=("metadata_audit", "metadata_audits", "released"),
+        outputs=_files("audits/metadata/{key}/metadata_audit.parquet"),
+    ),
     "ct_prepro_audit": Node(
-        "audits", None, ("metadata_audit",), ("audit", "conversion"), kinds=frozenset({"json", "parquet"})
+        "audits",
+        None,
+        ("metadata_audit",),
+        ("audit", "conversion"),
+        kinds=frozenset({"json", "parquet"}),
+        places=("ct_prepro_dir", "ct_prepro_audit"),
+        outputs=_files("audits/ct_prepro/*"),
     ),
-    "labels": Node("cohort", None, ("uid_map",), ("labels",), _labels_csv, TABLE),
+    "labels": Node(
+        "cohort",
+        None,
+        ("uid_map",),
+        ("labels",),
+        files=("labels.csv",),
+        kinds=TABLE,
+        places=("labels", "label_report"),
+        outputs=_files("cohort/labels.parquet", "cohort/label_report.parquet"),
+    ),
     "eligibility": Node(
-        "cohort", None, ("labels", "ct_prepro_audit"), ("eligibility",), _query, frozenset({"sql", "duckdb"})
+        "cohort",
+        None,
+        ("labels", "ct_prepro_audit"),
+        ("eligibility",),
+        files=("eligibility.query",),
+        kinds=frozenset({"sql", "duckdb"}),
+        places=("eligibility", "cohort_list", "excluded"),
+        outputs=_files("cohort/eligibility.parquet", "cohort/cohort_list.csv", "cohort/excluded.csv"),
     ),
-    "splits": Node("cohort", None, ("eligibility", "labels"), ("splits",), _ledger_and_given_folds, TABLE),
+    "splits": Node(
+        "cohort",
+        None,
+        ("eligibility", "labels"),
+        ("splits",),
+        files=("splits.given",),
+        external=external.case_numbers_of_given_folds,
+        kinds=TABLE,
+        places=("splits", "splits_record"),
+        outputs=_files("cohort/splits.parquet", "audits/splits/splits_record.json"),
+    ),
     "cohort_manifest": Node(
-        "cohort", None, ("eligibility", "splits", "labels", "ct_prepro_audit"), ("conversion",), kinds=TABLE
+        "cohort",
+        None,
+        ("eligibility", "splits", "labels", "ct_prepro_audit"),
+        ("conversion",),
+        kinds=TABLE,
+        places=("cohort_manifest", "case_numbers"),
+        outputs=_files("cohort/cohort_manifest.parquet", "cohort/case_numbers.parquet"),
     ),
     "nifti_cohort": Node(
         "volumes",
@@ -152,123 +148,194 @@ GRAPH: dict[str, Node] = {
         ("cohort_manifest", "metadata_audit"),
         ("conversion", "audit"),
         kinds=frozenset({"nifti"}),
+        places=("nifti", "nifti_digests"),
+        outputs=_files("nifti/**/*", "reports/cases/*"),
     ),
     "fold_plan": Node(
         "folds",
         "fold",
         ("nifti_cohort", "cohort_manifest", "ct_prepro_audit"),
         ("plan",),
-        _plan_overrides,
-        frozenset({"json"}),
+        files=("plan.overrides",),
+        kinds=frozenset({"json"}),
+        places=("plan", "fold", "folds"),
+        outputs=_files("folds/{key}/plan.json"),
     ),
-    "fold_volumes": Node("folds", "fold", ("fold_plan", "nifti_cohort"), kinds=frozenset({"blosc2"})),
+    "fold_volumes": Node(
+        "folds",
+        "fold",
+        ("fold_plan", "nifti_cohort", "cohort_manifest"),
+        kinds=frozenset({"blosc2"}),
+        places=("fold_volumes", "fold", "folds"),
+        outputs=_files("folds/{key}/volumes.parquet"),
+    ),
     "split_drift": Node(
         "folds",
         "fold",
         ("cohort_manifest", "ct_prepro_audit", "nifti_cohort"),
         ("drift",),
         kinds=frozenset({"html"}),
+        places=("fold", "folds"),
+        outputs=_files("folds/{key}/drift.json", "reports/drift/{key}/*"),
     ),
     "fold_model": Node(
         "training",
         "experiment_fold",
         ("fold_volumes", "fold_plan", "cohort_manifest"),
         ("labels.stages",),
-        external=_experiment,
+        after=external.experiment,
         kinds=frozenset({"pytorch", "mlflow"}),
         automated=False,
+        places=("experiment", "fold_model"),
+        outputs=_files(
+            "models/{experiment}/{fold}/best.safetensors",
+            "models/{experiment}/{fold}/result.json",
+            "models/{experiment}/{fold}/training.json",
+        ),
     ),
     "fold_predictions": Node(
         "training",
         "experiment_fold",
         ("fold_model", "fold_plan", "fold_volumes", "nifti_cohort", "cohort_manifest"),
         ("labels.stages",),
-        external=_experiment,
+        external=external.experiment,
         kinds=frozenset({"pytorch"}),
         automated=False,
+        places=("experiment", "fold_model"),
+        outputs=_files(
+            "models/{experiment}/{fold}/predictions.parquet", "models/{experiment}/{fold}/predictions/*/*"
+        ),
     ),
     "cv_report": Node(
         "evaluation",
         "experiment",
         ("fold_predictions", "cohort_manifest", "nifti_cohort", "ct_prepro_audit"),
         ("labels.stages",),
-        external=_evaluated_experiment,
+        external=external.evaluated_experiment,
         kinds=frozenset({"html"}),
         automated=False,
+        places=("experiment",),
+        outputs=_files(
+            "models/{key}/cv_report.json",
+            "models/{key}/calibration.json",
+            "models/{key}/segmentation_scores.parquet",
+        ),
     ),
     "final_train_set": Node(
         "evaluation",
         "experiment",
         ("nifti_cohort", "cohort_manifest", "ct_prepro_audit"),
         ("plan",),
-        _final_plan,
-        frozenset({"nifti"}),
+        external=external.experiment,
+        files=("plan.overrides",),
+        kinds=frozenset({"nifti"}),
         automated=False,
+        places=("experiment", "final_train", "derived"),
     ),
     "final_test_set": Node(
         "evaluation",
         "experiment",
         ("final_train_set", "nifti_cohort", "cohort_manifest"),
-        external=_experiment,
+        external=external.experiment,
         kinds=frozenset({"nifti"}),
         automated=False,
+        places=("experiment", "final_test"),
     ),
     "final_model": Node(
         "evaluation",
         "experiment",
         ("cv_report", "fold_model", "fold_plan", "final_train_set", "cohort_manifest"),
         ("labels.stages",),
-        external=_final_experiment,
+        external=external.final_experiment,
         kinds=frozenset({"pytorch", "mlflow"}),
         automated=False,
+        places=("experiment", "final_model"),
+        outputs=_files("models/{key}/final/*.safetensors", "models/{key}/final/*.json"),
     ),
     "test_report": Node(
         "evaluation",
         "experiment",
         ("final_model", "final_test_set", "nifti_cohort", "cohort_manifest", "ct_prepro_audit"),
         ("labels.stages",),
-        external=_evaluated_experiment,
+        external=external.evaluated_experiment,
         kinds=frozenset({"html"}),
         automated=False,
+        places=("experiment",),
     ),
     "derived_set": Node(
         "derived",
         "derived",
         ("nifti_cohort", "cohort_manifest", "ct_prepro_audit"),
-        ("plan",),
-        _derived,
-        frozenset({"nifti"}),
+        ("plan", "derived.{partition}"),
+        files=("plan.overrides",),
+        kinds=frozenset({"nifti"}),
         automated=False,
+        places=("derived",),
+        outputs=_files("derived/{key}/**/*.parquet", "derived/{key}/**/*.json"),
     ),
-    "neuro_studies": Node("neuro", None, (), ("neuro",), _neuro_raw, frozenset({"json"}), automated=False),
+    "neuro_studies": Node(
+        "neuro",
+        None,
+        (),
+        ("neuro",),
+        external=external.neuro_raw,
+        kinds=frozenset({"json"}),
+        automated=False,
+        places=("neuro",),
+    ),
     "neuro_cache": Node(
         "neuro",
         "study",
         ("neuro_studies",),
         ("neuro",),
-        _neuro_raw,
-        frozenset({"pytorch"}),
+        external=external.neuro_raw,
+        kinds=frozenset({"pytorch"}),
         automated=False,
+        places=("neuro",),
     ),
-    "neuro_statistics": Node("neuro", None, ("neuro_cache",), ("neuro",), kinds=TABLE, automated=False),
+    "neuro_statistics": Node(
+        "neuro", None, ("neuro_cache",), ("neuro",), kinds=TABLE, automated=False, places=("neuro",)
+    ),
     "neuro_preview": Node(
-        "neuro", None, ("neuro_cache",), ("neuro",), kinds=frozenset({"html"}), automated=False
+        "neuro",
+        None,
+        ("neuro_cache",),
+        ("neuro",),
+        kinds=frozenset({"html"}),
+        automated=False,
+        places=("neuro",),
     ),
     "brain_features": Node(
-        "brain", None, ("metadata_audit", "labels"), ("brain", "audit"), _brain_raw, TABLE, automated=False
+        "brain",
+        None,
+        ("metadata_audit", "labels"),
+        ("brain", "audit"),
+        external=external.brain_raw,
+        kinds=TABLE,
+        automated=False,
+        places=("brain",),
     ),
     "brain_first_look": Node(
-        "brain", None, ("brain_features",), ("brain",), kinds=frozenset({"html"}), automated=False
+        "brain",
+        None,
+        ("brain_features",),
+        ("brain",),
+        kinds=frozenset({"html"}),
+        automated=False,
+        places=("brain",),
     ),
-    "brain_splits": Node("brain", None, ("brain_features",), ("brain",), kinds=TABLE, automated=False),
+    "brain_splits": Node(
+        "brain", None, ("brain_features",), ("brain",), kinds=TABLE, automated=False, places=("brain",)
+    ),
     "brain_fold_model": Node(
         "brain",
         "brain_fold",
         ("brain_splits",),
         ("brain",),
-        _brain_weights,
-        frozenset({"pytorch", "mlflow"}),
+        files=("brain.config.pretrained",),
+        kinds=frozenset({"pytorch", "mlflow"}),
         automated=False,
+        places=("brain",),
     ),
     "brain_cv_report": Node(
         "brain",
@@ -277,8 +344,11 @@ GRAPH: dict[str, Node] = {
         ("brain",),
         kinds=frozenset({"html"}),
         automated=False,
+        places=("brain",),
     ),
-    "brain_selection": Node("brain", None, ("brain_cv_report",), ("brain",), kinds=TABLE, automated=False),
+    "brain_selection": Node(
+        "brain", None, ("brain_cv_report",), ("brain",), kinds=TABLE, automated=False, places=("brain",)
+    ),
     "brain_final_model": Node(
         "brain",
         None,
@@ -286,6 +356,7 @@ GRAPH: dict[str, Node] = {
         ("brain",),
         kinds=frozenset({"pytorch", "mlflow"}),
         automated=False,
+        places=("brain",),
     ),
     "brain_test_report": Node(
         "brain",
@@ -294,6 +365,7 @@ GRAPH: dict[str, Node] = {
         ("brain",),
         kinds=frozenset({"html"}),
         automated=False,
+        places=("brain",),
     ),
 }
 

@@ -113,3 +113,8 @@ def split_key(key: str) -> tuple[str, str]:
     """Return experiment (or configuration) and fold of a key made by `join_key` or `brain_fold_key`."""
     first, fold = key.split("|")
     return first, fold
+
+
+def fold_of(key: str) -> str:
+    """Return the fold of a key that is one, or that ends in one (`join_key`)."""
+    return key.rpartition("|")[2]

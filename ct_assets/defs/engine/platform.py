@@ -3,13 +3,15 @@
 Belongs here: what every asset needs to find its inputs. Does not: any work on data.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ct_assets import parallel
 from ct_assets.defs.engine.instance import tracking_url
+from ct_assets.errors import UsageError
 from ct_assets.layout import Layout
 from ct_assets.settings import Settings
 
@@ -69,6 +71,21 @@ class Platform:
         from ct_assets.settings.deid import load_profile
 
         return load_profile(self.settings.deid.profile)
+
+    def setting(self, name: str) -> Any:
+        """Return a section of the settings, or one setting of it by a dotted name; `profile` is the profile in force."""
+        first, *parts = name.split(".")
+        value: Any = self.profile if first == "profile" else getattr(self.settings, first)
+        for part in parts:
+            if isinstance(value, Mapping):
+                if part not in value:
+                    raise UsageError(
+                        f"{first}: the settings have no {part}; there are: {', '.join(sorted(value))}"
+                    )
+                value = value[part]
+            else:
+                value = getattr(value, part)
+        return value
 
     @property
     def neuro_dir(self) -> Path:

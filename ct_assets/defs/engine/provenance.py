@@ -5,8 +5,9 @@ files), stored with each materialization. `ct-assets run` makes an asset again w
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
 from pydantic import BaseModel
@@ -15,7 +16,6 @@ from ct_assets import files, progress
 from ct_assets.defs.engine import outputs, partitions
 from ct_assets.defs.engine.graph import GRAPH
 from ct_assets.defs.engine.platform import Platform
-from ct_assets.settings import Settings
 from ct_assets.settings.brain import configurations
 
 INPUT_DIGEST = "input_digest"
@@ -76,31 +76,54 @@ class Records:
             cursor = page.cursor
 
 
-def input_digest(records: Records, platform: Platform, name: str, partition: str | None) -> str:
-    """Return the digest of everything that decides the asset's content now."""
-    node = GRAPH[name]
-    upstream = {
-        dep: records.data_versions(dep, _upstream(records.instance, platform, dep, name, partition))
-        for dep in node.deps
-    }
-    return files.digest_of(
-        {
+@dataclass(frozen=True)
+class InputState:
+    """What decides an asset's content, as it was when its work began."""
+
+    parts: Mapping[str, Any]
+    after_files: Mapping[str, str | None]
+
+    @classmethod
+    def of(cls, records: Records, platform: Platform, name: str, partition: str | None) -> Self:
+        """Digest the inputs as they are now; nothing of them may have been read for the work yet."""
+        node = GRAPH[name]
+        parts: dict[str, Any] = {
             "code_version": node.code_version,
             "settings": {
-                section: _wherever(setting(platform.settings, section)) for section in node.sections
+                section: _wherever(platform.setting(section))
+                for section in (declared.format(partition=partition) for declared in node.sections)
             },
             "external": None if node.external is None else node.external(platform, partition),
-            "upstream": upstream,
+            "upstream": {
+                dep: records.data_versions(dep, _upstream(records.instance, platform, dep, name, partition))
+                for dep in node.deps
+            },
         }
-    )
+        if node.files:
+            parts["files"] = _file_digests(platform, node.files)
+        return cls(parts, _file_digests(platform, node.after_files))
+
+    def digest(self, platform: Platform, name: str, partition: str | None) -> str:
+        """Return the digest of these inputs, with what is known only after the work (`Node.after`)."""
+        node = GRAPH[name]
+        if node.after is None:
+            return files.digest_of(self.parts)
+        unchanged = _file_digests(platform, node.after_files) == self.after_files
+        after = node.after(platform, partition) if unchanged else "changed while it was read"
+        return files.digest_of({**self.parts, "after": after})
 
 
-def setting(settings: Settings, name: str) -> Any:
-    """Return a section of the settings, or one setting of it by a dotted name."""
-    value: Any = settings
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
+def input_digest(records: Records, platform: Platform, name: str, partition: str | None) -> str:
+    """Return the digest of everything that decides the asset's content now."""
+    return InputState.of(records, platform, name, partition).digest(platform, name, partition)
+
+
+def _file_digests(platform: Platform, names: Sequence[str]) -> dict[str, str | None]:
+    paths = {name: platform.setting(name) for name in names}
+    return {
+        name: files.sha256_file(path) if path is not None and path.is_file() else None
+        for name, path in paths.items()
+    }
 
 
 def _wherever(section: Any) -> Any:

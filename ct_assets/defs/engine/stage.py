@@ -17,6 +17,7 @@ import polars as pl
 from ct_assets import files, machine_faults, progress
 from ct_assets.defs.engine import memory, outputs, provenance
 from ct_assets.defs.engine.graph import GRAPH
+from ct_assets.defs.engine.inputs import Inputs
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.step_lock import only_writer
 from ct_assets.errors import SafetyError, UsageError
@@ -77,7 +78,21 @@ class Recorder:
     def __init__(self, context: dg.AssetExecutionContext, platform: Platform) -> None:
         self._context, self._platform = context, platform
         self._started = time.perf_counter()
+        self._partition = context.partition_key if context.has_partition_key else None
+        self._read: dict[str, provenance.InputState] = {}
         _peak.set(None)
+
+    @contextmanager
+    def running(self) -> Iterator[Inputs]:
+        """Do the work in this block, as `running` says; yield what the body may read.
+
+        The digests of the inputs are taken when the block begins: what changes while the step runs counts as not used.
+        """
+        selected = {key.to_user_string() for key in self._context.selected_asset_keys}
+        names = tuple(name for name in GRAPH if name in selected)
+        with running(self._context):
+            self._take_digests(names)
+            yield Inputs(self._platform, names, self._partition)
 
     def result(
         self,
@@ -87,10 +102,10 @@ class Recorder:
         checks: list[dg.AssetCheckResult] | None = None,
     ) -> dg.MaterializeResult:
         """Return the materialization of `name`, its data version being the digest of its content."""
-        partition = self._context.partition_key if self._context.has_partition_key else None
-        records = provenance.Records(self._context.instance)
-        digest = provenance.input_digest(records, self._platform, name, partition)
-        outputs.record(self._platform, name, partition)
+        if name not in self._read:
+            self._take_digests((name,))
+        digest = self._read[name].digest(self._platform, name, self._partition)
+        outputs.record(self._platform, name, self._partition)
         peak = _peak.get()
         return dg.MaterializeResult(
             asset_key=name,
@@ -103,6 +118,11 @@ class Recorder:
             },
             check_results=checks or [],
         )
+
+    def _take_digests(self, names: tuple[str, ...]) -> None:
+        records = provenance.Records(self._context.instance)
+        for name in names:
+            self._read[name] = provenance.InputState.of(records, self._platform, name, self._partition)
 
 
 def table_metadata(table: pl.DataFrame) -> dict[str, Any]:
