@@ -125,4 +125,40 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "Several rows that differ are of one nodule and exam index.",
         "Keep the one that is right.",
     ),
+    (
+        "pair_not_registered",
+        "One of the two exams has no usable registration to the patient's first exam.",
+        "Look at its row of the registrations; correct the image or the transform.",
+    ),
+    ("pair_without_box", "The tracking table has no box of the nodule on both exams.", "Fill in coords."),
+    (
+        "pair_box_outside",
+        "The nodule's box lies outside its image.",
+        "Correct coords, or their order of axes.",
+    ),
+    (
+        "pair_without_split",
+        "The patient is in none of the splits train, val and test.",
+        "Fill in split of the exam table.",
+    ),
+    (
+        "autoencoder_below_gate",
+        "The autoencoder does not keep nodules: their volume or the values in their region change too much.",
+        "Train it longer or with more channels, or use the flow of patches (`space: patches`).",
+    ),
+    (
+        "latents_stale",
+        "The latents are of another autoencoder, another scale or other crops than the experiment's.",
+        "Encode the crops again.",
+    ),
+    (
+        "interval_beyond_training",
+        "The interval is shorter or longer than any that the model was trained with.",
+        "Take the prediction as an extrapolation, or train with such intervals.",
+    ),
+    (
+        "prediction_without_nodule",
+        "The predicted image shows no nodule at the expected place; its volume counts as 0.",
+        "Look at the predicted image.",
+    ),
 )

@@ -132,3 +132,42 @@ class UnpairedNodules(dy.Schema):
     exam_idx = dy.Int64(nullable=True)
     exam = dy.String(nullable=True)
     reasons = dy.List(dy.String(), nullable=False)
+
+
+class NodulePatches(dy.Schema):
+    """A pair of a nodule with its crops in the store. Boxes are inclusive voxels (i, j, k low, i, j, k high) of a crop."""
+
+    pid = dy.String(primary_key=True)
+    nodule_group = dy.String(primary_key=True)
+    exam_a = dy.String()
+    exam_b = dy.String()
+    exam_idx_a = dy.Int64(primary_key=True)
+    exam_idx_b = dy.Int64()
+    delta_days = dy.Float64(min_exclusive=0)
+    timepoints_skipped = dy.Int64()
+    split = dy.String(check=lambda column: column.is_in(["train", "val", "test"]))
+    nodule_type = dy.String(nullable=True)
+    volume_a = dy.Float64(min_exclusive=0)
+    """Cubic millimetres, as tracked."""
+    volume_b = dy.Float64(min_exclusive=0)
+    volume_before = dy.Float64(nullable=True)
+    """On the exam before exam a, where there is one."""
+    days_before = dy.Float64(nullable=True)
+    box_a = dy.List(dy.Int64(), nullable=False)
+    box_b = dy.List(dy.Int64(), nullable=False)
+    is_clipped_a = dy.Bool()
+    """The box reaches beyond the crop."""
+    is_clipped_b = dy.Bool()
+    key_a = dy.String()
+    """Key of the earlier crop in the store."""
+    key_b = dy.String()
+
+
+class UnusablePairs(dy.Schema):
+    """A pair of a nodule that no model sees."""
+
+    pid = dy.String(nullable=True)
+    nodule_group = dy.String(nullable=True)
+    exam_a = dy.String(nullable=True)
+    exam_b = dy.String(nullable=True)
+    reasons = dy.List(dy.String(), nullable=False)
