@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: install install-services demo demo-brain test test-slow test-all test-services lint ui lock clean
+.PHONY: install install-services demo demo-brain demo-longitudinal test test-slow test-all test-services lint ui lock clean
 
 install: $(STAMP)
 
@@ -30,6 +30,9 @@ demo: install
 
 demo-brain: install
 	$(BIN)/ct-assets brain demo
+
+demo-longitudinal: install
+	$(BIN)/ct-assets longitudinal demo
 
 ui: install
 	$(BIN)/ct-assets ui

@@ -103,3 +103,37 @@ def toy(
 
     result = module.write(output_dir, seed)
     print(f"{len(result.samples)} samples after {result.steps} steps in {result.seconds:.1f} s: {output_dir}")
+
+
+@app.command()
+def evaluate(
+    experiment: Annotated[Path, typer.Argument(help="Folder of a trained paired flow model.")],
+    patches: Annotated[
+        Path | None, typer.Option(help="Folder of crops; by default `patches` beside the folder of models.")
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where page and tables go; by default `reports/EXPERIMENT` beside the models."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+) -> None:
+    """Compare a model's later volumes with the real ones and with every baseline; the page says where it loses."""
+    from ct_assets.systems.longitudinal import evaluation, page, patch_store
+
+    root = experiment.resolve().parent.parent
+    crops = patches or root / "patches"
+    folder = output_dir or root / "reports" / experiment.resolve().name
+    done = evaluation.run(crops, experiment.resolve(), split=split)
+    evaluation.write(done, folder)
+    path = page.write(done, patch_store.read(crops, split), folder)
+    for line in page.summary(done.report):
+        print(line)
+    print(path)
+
+
+@app.command()
+def demo() -> None:
+    """Register, pair, train and evaluate invented patients with growing nodules, in a folder of its own."""
+    from ct_assets.systems.longitudinal.demo import run
+
+    run()

@@ -146,7 +146,8 @@ def scan(patient: Patient, exam: Exam) -> Volume:
     points = where.world(np.stack([i, j, k], axis=-1).astype(np.float64))
     matrix = np.array(exam.matrix)
     back = np.linalg.inv(matrix)
-    canvas = Canvas(points @ back[:3, :3].T + back[:3, 3], float(np.mean(SPACING_MM)))
+    body = (points @ back[:3, :3].T + back[:3, 3]).astype(np.float32)
+    canvas = Canvas(body, float(np.mean(SPACING_MM)))
     x, y, _ = np.moveaxis(canvas.points, -1, 0)
     canvas.paint(
         ((np.hypot(x / BODY_MM[0], y / BODY_MM[1]) - 1) * min(BODY_MM)).astype(np.float32), TISSUE_HU

@@ -135,7 +135,7 @@ class UnpairedNodules(dy.Schema):
 
 
 class NodulePatches(dy.Schema):
-    """A pair of a nodule with its crops in the store. Boxes are inclusive voxels (i, j, k low, i, j, k high) of a crop."""
+    """A pair of a nodule with its crops in the store; boxes are inclusive voxels (i, j, k low, then high) of a crop."""
 
     pid = dy.String(primary_key=True)
     nodule_group = dy.String(primary_key=True)
@@ -170,4 +170,49 @@ class UnusablePairs(dy.Schema):
     nodule_group = dy.String(nullable=True)
     exam_a = dy.String(nullable=True)
     exam_b = dy.String(nullable=True)
+    reasons = dy.List(dy.String(), nullable=False)
+
+
+class NodulePredictions(dy.Schema):
+    """A pair of a nodule with the model's and each baseline's later volume. Volumes in mm3, images in HU or dB."""
+
+    pid = dy.String(primary_key=True)
+    nodule_group = dy.String(primary_key=True)
+    exam_a = dy.String(primary_key=True)
+    exam_b = dy.String()
+    delta_days = dy.Float64(min_exclusive=0)
+    timepoints_skipped = dy.Int64()
+    nodule_type = dy.String(nullable=True)
+    volume_a = dy.Float64()
+    volume_b = dy.Float64()
+    """Measured in the real later crop with the contrast of the earlier one."""
+    tracked_volume_b = dy.Float64()
+    predicted = dy.Float64()
+    """0 where the predicted crop shows no nodule."""
+    is_found = dy.Bool()
+    copy_input = dy.Float64()
+    mean_rate = dy.Float64()
+    rate_by_type = dy.Float64()
+    linear = dy.Float64(nullable=True)
+    exponential = dy.Float64(nullable=True)
+    always_grow = dy.Float64()
+    predicted_shuffled_interval = dy.Float64()
+    """Predicted with the interval of another pair."""
+    predicted_shortest_interval = dy.Float64()
+    """Predicted with the shortest interval of the training pairs."""
+    growth_class = dy.String()
+    predicted_growth_class = dy.String(nullable=True)
+    vdt_days = dy.Float64(nullable=True)
+    predicted_vdt_days = dy.Float64(nullable=True)
+    vdt_class = dy.String(nullable=True)
+    predicted_vdt_class = dy.String(nullable=True)
+    dice = dy.Float64(nullable=True)
+    """Of the nodule in the predicted and in the real later crop."""
+    psnr_region = dy.Float64(nullable=True)
+    psnr_region_copy = dy.Float64(nullable=True)
+    psnr_whole = dy.Float64(nullable=True)
+    ssim_region = dy.Float64(nullable=True)
+    outside_change_hu = dy.Float64(nullable=True)
+    """Mean absolute change of the prediction against the earlier crop, outside the nodule's boxes."""
+    outside_change_real_hu = dy.Float64(nullable=True)
     reasons = dy.List(dy.String(), nullable=False)

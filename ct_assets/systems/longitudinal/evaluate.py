@@ -140,6 +140,7 @@ def _strata(table: Sequence[Row]) -> Mapping[str, list[Row]]:
     for low, high in pairwise(INTERVALS_DAYS):
         named = f"interval: {low} to {high} days" if math.isfinite(high) else f"interval: over {low} days"
         strata[named] = [row for row in table if low < row["delta_days"] <= high]
+    strata["timepoints: skipped"] = [row for row in table if row.get("timepoints_skipped")]
     return strata
 
 

@@ -175,8 +175,10 @@ def crop(volume: Volume, fixed_to_moving: Floats, grid: Grid) -> Volume:
     part = volume.array[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
     affine = volume.grid.affine_lps.copy()
     affine[:3, 3] = volume.grid.world(low[::-1].astype(np.float64))
-    moved = AffineTransform(np.linalg.inv(fixed_to_moving)).image(
-        Volume(part, Grid((part.shape[0], part.shape[1], part.shape[2]), affine)), grid
+    moved = (
+        AffineTransform(fixed_to_moving)
+        .inverse()
+        .image(Volume(part, Grid((part.shape[0], part.shape[1], part.shape[2]), affine)), grid)
     )
     return Volume(np.clip(np.rint(moved.array), -32768, 32767).astype(np.int16), grid)
 
@@ -192,7 +194,7 @@ def _box(
         return None
     edges = np.meshgrid(*[(low - 0.5, high + 0.5) for low, high in ends], indexing="ij")
     corners = grid.world(np.stack(edges, axis=-1).reshape(-1, 3))
-    around = Box.around(AffineTransform(np.linalg.inv(fixed_to_moving)).points(corners))
+    around = Box.around(AffineTransform(fixed_to_moving).inverse().points(corners))
     low = [
         math.floor(value / step + 0.5) for value, step in zip(around.low_mm, settings.spacing_mm, strict=True)
     ]
