@@ -43,11 +43,11 @@ CORE, CORE_HU = 0.5, 100.0
 """The solid core of a part-solid nodule, as a share of its diameter."""
 MEAN_RATE = math.log(2) * sum(1 / days for days in DOUBLING_DAYS.values()) / len(DOUBLING_DAYS)
 """Mean growth rate a day of the other types, about which that of an erratic one is drawn."""
-ERRATIC_RATE = math.log(2) / 150
+ERRATIC_RATE = math.log(2) / 300
 """An erratic rate differs from the mean by up to this, a day."""
 DIAMETER_MM = (5.0, 9.0)
 MOST_DIAMETER_MM = 15.0
-"""A nodule that would grow beyond is drawn again: it would not fit a crop."""
+"""A nodule starts so small that it hardly grows beyond: it would not fit a crop."""
 APART_MM = 22.0
 """Between centres, so that a crop shows one nodule."""
 FROM_WALL_MM = 13.0
@@ -297,18 +297,16 @@ def _places(rng: np.random.Generator, count: int) -> list[Vector]:
 
 def _nodule(rng: np.random.Generator, group: str, centre: Vector, last: int) -> Nodule:
     kind = str(rng.choice(list(TYPES), p=list(TYPES.values())))
-    while True:
-        rate = (
-            MEAN_RATE + ERRATIC_RATE * rng.uniform(-1, 1)
-            if kind == ERRATIC
-            else math.log(2) / DOUBLING_DAYS[kind]
-        )
-        diameter = float(np.exp(rng.uniform(*np.log(DIAMETER_MM))))
-        if diameter * math.exp(rate * last / 3) > MOST_DIAMETER_MM:
-            continue
-        stretch = rng.uniform(0.88, 1.14, 3)
-        x, y, z = (float(value) for value in diameter * stretch / np.prod(stretch) ** (1 / 3))
-        return Nodule(group, kind, centre, (x, y, z), float(rate))
+    rate = math.log(2) / DOUBLING_DAYS.get(kind, math.inf)
+    if kind == ERRATIC:
+        rate = MEAN_RATE + ERRATIC_RATE * float(rng.uniform(-1, 1))
+    # A fast one starts small, so that its last exam still fits a crop; its rate is not touched.
+    least, most = DIAMETER_MM
+    most = max(least, min(most, MOST_DIAMETER_MM / math.exp(rate * last / 3)))
+    diameter = float(np.exp(rng.uniform(math.log(least), math.log(most))))
+    stretch = rng.uniform(0.88, 1.14, 3)
+    x, y, z = (float(value) for value in diameter * stretch / np.prod(stretch) ** (1 / 3))
+    return Nodule(group, kind, centre, (x, y, z), rate)
 
 
 def _vessels(rng: np.random.Generator, nodules: Sequence[Vector]) -> tuple[tuple[Vector, Vector, float], ...]:

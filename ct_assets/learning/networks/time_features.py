@@ -16,7 +16,7 @@ INTERVAL_PERIODS_DAYS = (120.0, 12_000.0)
 
 
 def of_flow_time(t: Tensor, width: int) -> Tensor:
-    """Return features (batch, width) of flow time (batch,) from 0 to 1; also what MONAI's networks take is scaled here."""
+    """Return features (batch, width) of flow time (batch,) from 0 to 1."""
     half = width // 2
     frequencies = torch.exp(-math.log(LONGEST_PERIOD) * torch.arange(half, device=t.device) / half)
     return _waves(scaled_flow_time(t)[:, None] * frequencies)

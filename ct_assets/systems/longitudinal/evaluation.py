@@ -109,7 +109,7 @@ def run(patches_dir: Path, experiment_dir: Path, *, split: str = "test", seed: i
     rows = evaluate.rows(
         [pair for pair in pairs if pair is not None], [_volume(measured[number]) for number in usable], rates
     )
-    withheld = _without_interval(model, crops, contrasts, usable, seed)
+    withheld = _without_interval(model, crops, contrasts, seed)
     for row, number in zip(rows, usable, strict=True):
         row |= _image_row(crops, predicted, measured, contrasts, number)
         row["timepoints_skipped"] = crops.rows[number]["timepoints_skipped"]
@@ -190,7 +190,6 @@ def _without_interval(
     model: FlowModel,
     crops: PatchSet,
     contrasts: Sequence[measure.Contrast | None],
-    usable: Sequence[int],
     seed: int,
 ) -> dict[str, list[float]]:
     """Return volumes predicted without the true interval: intervals of other pairs, and the shortest one trained."""

@@ -189,7 +189,7 @@ class MonaiAutoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return crops."""
-        return cast(Tensor, self.network.decode(z))
+        return self.network.decode(z)
 
 
 def field(config: FlowConfig, data_channels: int = 1) -> VelocityField:
