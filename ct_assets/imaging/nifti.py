@@ -68,6 +68,6 @@ def read(path: Path) -> Volume:
     """Read a 3-D NIfTI file as it is stored, array (k, j, i), scaled only where the header scales, in millimetres.
 
     Raises `nifti_read.NiftiRefused`, a `ValueError`, for what is no such file. Of files that others made, take
-    `nifti_read.read` or `values.read_ct`: they say too what is not proven.
+    `values.read_ct` or `values.read_labels`: they prove the values and say what is not proven.
     """
     return nifti_read.read(path).volume

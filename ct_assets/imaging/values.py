@@ -78,6 +78,16 @@ def as_hu(
     return volume, tuple(warnings)
 
 
+def read_labels(path: Path) -> NiftiImage:
+    """Read a NIfTI file as a label map, whole numbers from 0 to 255, with the warnings of its header and its values.
+
+    Raises `NiftiRefused` for what is no 3-D image or no label map; `OSError`.
+    """
+    image = nifti_read.read(path)
+    labels, warnings = as_labels(image.volume.array)
+    return NiftiImage(Volume(labels, image.volume.grid), (*image.warnings, *warnings))
+
+
 def as_labels(array: npt.NDArray) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
     """Return a label map as whole numbers from 0 to 255, and the warning `label_rounded` where that changed values.
 

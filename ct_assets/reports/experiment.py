@@ -9,11 +9,11 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ct_assets import files
-from ct_assets.imaging import nifti, resample
-from ct_assets.imaging.volume import Volume
+from ct_assets.imaging import nifti, resample, values
 from ct_assets.layout import Layout
 from ct_assets.learning.training.trainer import CURVES_NAME
 from ct_assets.reports import figures
@@ -135,10 +135,10 @@ def _overlays(
     for name in OVERLAY_CASES:
         row = ours.row(places[name], named=True)
         case = by_case[row["case_id"]]
-        image = _turned(layout.root / case["image"])
+        image = resample.oriented(nifti.read(layout.root / case["image"]))
         masks = {
-            "reference": _turned(layout.root / case["label"]).array,
-            "predicted": _turned(layout.root / mask_of[row["case_id"]]).array,
+            "reference": _labels(layout.root / case["label"]),
+            "predicted": _labels(layout.root / mask_of[row["case_id"]]),
         }
         png = figures.overlay(image.array, masks, image.grid.spacing_mm)
         shown.append(
@@ -147,5 +147,5 @@ def _overlays(
     return shown
 
 
-def _turned(path: Path) -> Volume:
-    return resample.oriented(nifti.read(path))
+def _labels(path: Path) -> npt.NDArray[Any]:
+    return resample.oriented(values.read_labels(path).volume).array

@@ -101,3 +101,13 @@ class TestLabels:
     def test_values_beyond_a_byte_are_refused(self, value):
         with pytest.raises(NiftiRefused, match="label_out_of_range"):
             values.as_labels(np.array([[[0, value]]]))
+
+    def test_a_file_is_read_as_the_labels_that_its_scaled_values_mean(self, tmp_path):
+        path = tmp_path / "label.nii.gz"
+        stored = np.zeros((3, 4, 5), np.float32)
+        stored[1, 1, 1], stored[2, 2, 2] = 0.9999, 0.0001
+        nifti.write(path, volume(stored))
+        image = values.read_labels(path)
+        assert image.volume.array.dtype == np.uint8
+        assert np.argwhere(image.volume.array).tolist() == [[1, 1, 1]]
+        assert image.warnings == ("label_rounded",)

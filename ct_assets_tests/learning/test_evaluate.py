@@ -7,7 +7,8 @@ import pytest
 from ct_assets import files, tables
 from ct_assets.errors import SafetyError, UsageError
 from ct_assets.imaging import nifti
-from ct_assets.imaging.volume import Volume
+from ct_assets.imaging.volume import Grid, Volume
+from ct_assets.layout import Layout
 from ct_assets.learning.evaluation import calibration, evaluate
 from ct_assets.learning.evaluation.baselines import headers_only, prevalence, threshold_in_lung
 from ct_assets.learning.evaluation.predict_fold import PREDICTIONS_NAME
@@ -145,6 +146,19 @@ class TestCvReport:
         assert found["dice"]["difference"] == pytest.approx(2 / 12)
         assert found["hd95_mm"]["difference"] < 0
         assert found["dice"]["low"] < 0 < found["dice"]["high"]  # two of twelve show nothing
+
+
+def test_noise_of_single_precision_in_a_reference_is_no_tumour(tmp_path):
+    voxels = np.zeros((3, 8, 8), np.uint8)
+    voxels[1, 2:5, 2:5] = 1
+    grid = Grid.of(voxels.shape, (1.0, 1.0, 1.0))
+    nifti.write(tmp_path / "mask.nii.gz", Volume(voxels, grid))
+    nifti.write(tmp_path / "label.nii.gz", Volume(np.where(voxels, 0.9999, 1e-4).astype(np.float32), grid))
+    names = ("patient_id", "fold", "stage", "site", "scanner")
+    case = {"case_id": "a", "mask": "mask.nii.gz", **dict.fromkeys(names, "x")}
+    manifest = pl.DataFrame({"case_id": ["a"], "label": ["label.nii.gz"]})
+    scores = evaluate.score_cases(pl.DataFrame([case]), manifest, Layout(tmp_path), CONFIG, "model")
+    assert scores["dice"].to_list() == [1.0]
 
 
 class TestBaselines:

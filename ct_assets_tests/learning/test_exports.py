@@ -45,6 +45,30 @@ def test_images_and_masks_of_the_nnunet_dataset_agree_as_its_integrity_check_wan
         assert set(np.unique(np.asanyarray(mask.dataobj))) <= set(labels.values())
 
 
+def rewrite_labels(folder, manifest, change):
+    """Store the first training case's mask again as `change` gives its voxels; return its case and the voxels."""
+    row = manifest.filter(pl.col("split") == "train").row(0, named=True)
+    label = nifti.read(folder / row["label"])
+    nifti.write(folder / row["label"], Volume(change(label.array), label.grid))
+    return row["case_id"], label.array
+
+
+def test_labels_that_are_nearly_whole_are_whole_in_the_nnunet_dataset(world):
+    folder, manifest = world
+    case, drawn = rewrite_labels(folder, manifest, lambda array: array.astype(np.float32) * 0.9999)
+    dataset = exports.nnunet(manifest, folder, folder / "raw")
+    exported = nifti.read(dataset / "labelsTr" / f"{case}.nii.gz").array
+    assert exported.dtype == np.uint8
+    np.testing.assert_array_equal(exported, drawn)
+
+
+def test_a_mask_of_fractions_is_refused_by_name(world):
+    folder, manifest = world
+    rewrite_labels(folder, manifest, lambda array: array.astype(np.float32) * 0.5)
+    with pytest.raises(UsageError, match=r"\.nii\.gz: .*whole number"):
+        exports.nnunet(manifest, folder, folder / "raw")
+
+
 def test_nnunet_folds_are_ours(world):
     _, manifest = world
     folds = exports.splits_final(manifest)

@@ -15,7 +15,7 @@ import polars as pl
 
 from ct_assets import files, progress, tables
 from ct_assets.errors import UsageError
-from ct_assets.imaging import nifti
+from ct_assets.imaging import nifti, values
 from ct_assets.imaging.volume import Volume
 from ct_assets.layout import Layout
 from ct_assets.learning.evaluation import baselines, calibration, intervals
@@ -291,7 +291,7 @@ def score_cases(
         reference = references.get(case["case_id"])
         if not reference:
             continue
-        truth = nifti.read(layout.root / reference)
+        truth = values.read_labels(layout.root / reference).volume
         mask = nifti.read(layout.root / case["mask"])
         rows.append(_score_row(case, _drawn(mask), _drawn(truth), truth.grid, config, model))
     return tables.frame(rows, SegmentationScores)
@@ -306,8 +306,8 @@ def _score_threshold_rule(
         for case in predictions.iter_rows(named=True):
             files_of = cases[case["case_id"]]
             if files_of["label"]:
-                image = nifti.read(layout.root / files_of["image"])
-                truth = nifti.read(layout.root / files_of["label"])
+                image = values.read_ct(layout.root / files_of["image"]).volume
+                truth = values.read_labels(layout.root / files_of["label"]).volume
                 found = baselines.threshold_in_lung(image)
                 rows.append(_score_row(case, found, _drawn(truth), truth.grid, config, THRESHOLD_BASELINE))
             advance(1)

@@ -10,7 +10,7 @@ import polars as pl
 
 from ct_assets import files, progress, tables
 from ct_assets.errors import UsageError
-from ct_assets.imaging import nifti
+from ct_assets.imaging import nifti, values
 from ct_assets.layout import Layout
 from ct_assets.learning.experiment import Experiment
 from ct_assets.learning.models import bundle
@@ -79,7 +79,7 @@ def predict_cases(
     rows = []
     with progress.track(f"predictions of fold {fold}" if fold else "predictions", cases.height) as advance:
         for case in cases.iter_rows(named=True):
-            volume = nifti.read(layout.root / case["image"])
+            volume = values.read_ct(layout.root / case["image"]).volume
             predicted = bundle.predict(members, volume, config.inference.min_component_ml)
             mask_path = masks_dir / case["case_id"] / "mask.nii.gz"
             nifti.write(mask_path, predicted.mask)

@@ -15,7 +15,8 @@ import polars as pl
 
 from ct_assets import files
 from ct_assets.errors import UsageError
-from ct_assets.imaging import nifti
+from ct_assets.imaging import nifti, nifti_read, values
+from ct_assets.imaging.volume import Volume
 
 CHANNEL = "_0000"
 
@@ -36,8 +37,7 @@ def nnunet(manifest: pl.DataFrame, root: Path, folder: Path, *, number: int = 1,
     labels: set[int] = set()
     for row in training.iter_rows(named=True):
         _place(root / row["image"], dataset / "imagesTr" / f"{row['case_id']}{CHANNEL}.nii.gz")
-        _place(root / row["label"], dataset / "labelsTr" / f"{row['case_id']}.nii.gz")
-        labels |= {int(value) for value in np.unique(nifti.read(root / row["label"]).array)}
+        labels |= _place_labels(root / row["label"], dataset / "labelsTr" / f"{row['case_id']}.nii.gz")
     for row in manifest.filter(pl.col("split") == "test").sort("case_id").iter_rows(named=True):
         _place(root / row["image"], dataset / "imagesTs" / f"{row['case_id']}{CHANNEL}.nii.gz")
     present = sorted(labels - {0})
@@ -88,6 +88,20 @@ def monai_datalist(manifest: pl.DataFrame, path: Path) -> dict[str, Any]:
     content = {"name": "CT", "training": training, "testing": testing}
     files.write_json(path, content)
     return content
+
+
+def _place_labels(source: Path, target: Path) -> set[int]:
+    """Place a label map and return its labels; one that is not stored as whole numbers is written as such."""
+    try:
+        stored = nifti_read.read(source).volume
+        labels, _ = values.as_labels(stored.array)
+    except nifti_read.NiftiRefused as refusal:
+        raise UsageError(f"{source.name}: {refusal.detail}; nnU-Net needs whole labels") from None
+    if np.issubdtype(stored.array.dtype, np.integer):
+        _place(source, target)
+    else:
+        nifti.write(target, Volume(labels, stored.grid))
+    return {int(value) for value in np.unique(labels)}
 
 
 def _place(source: Path, target: Path) -> None:

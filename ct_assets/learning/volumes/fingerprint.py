@@ -20,7 +20,7 @@ import polars as pl
 import xxhash
 
 from ct_assets import files, parallel, progress
-from ct_assets.imaging import nifti_read, resample, values
+from ct_assets.imaging import resample, values
 from ct_assets.imaging.nifti_read import NiftiImage, NiftiRefused
 from ct_assets.imaging.store import key_of
 from ct_assets.imaging.volume import Volume
@@ -474,9 +474,7 @@ def _read(path: Path, what: str) -> NiftiImage:
     try:
         if what == "image":
             return values.read_ct(path)
-        mask = nifti_read.read(path)
-        labels, warnings = values.as_labels(mask.volume.array)
-        return NiftiImage(Volume(labels, mask.volume.grid), (*mask.warnings, *warnings))
+        return values.read_labels(path)
     except FileNotFoundError:
         raise CaseFaultError(f"{what}_missing", f"{path.name}: no such file") from None
     except NiftiRefused as refusal:
