@@ -134,7 +134,7 @@ def contestants(folder: Path, out: Path, peers: str) -> dict[str, tuple[list[str
                 "-o",
                 str(out),
                 "-f",
-                f"dcm2niix_{level}",
+                f"dcm2niix_{level}_%j",  # by series: of one name it writes 26 and gives up on the others
                 str(folder),
             ]
             found[f"dcm2niix -z {level}"] = (whole, ["dcm2niix", "-h"])

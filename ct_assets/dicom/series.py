@@ -9,6 +9,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import polars as pl
@@ -123,20 +124,20 @@ def group(index: pl.DataFrame, settings: AuditSettings) -> list[Series]:
     owners = members.select("group_uid", *OWNER).unique()
     shared = dict(owners.group_by("group_uid").agg(pl.col("patient_id").n_unique()).iter_rows())
     several_studies = dict(owners.group_by("group_uid").len().iter_rows())
-    # Columns without a value, such as those of frames, are not carried through rows one by one.
-    told = (*OWNER, "group_uid")
-    nulls = {one.name: None for one in members if one.name not in told and one.null_count() == len(one)}
-    members = members.drop(list(nulls))
+    shared_values = _shared_values(members)
+    members = members.drop(list(shared_values))
+    names = members.columns
     found: list[Series] = []
     start = 0
     # One series' rows are Python objects at a time: memory follows a series, not the cohort.
     for length in (
         members.select(pl.struct("group_uid", *OWNER).rle_id()).to_series().rle().struct.field("len")
     ):
-        rows = [
-            nulls | dict(zip(members.columns, row, strict=True))
-            for row in members[start : start + length].rows()
-        ]
+        rows = []
+        for values in members[start : start + length].rows():
+            row = shared_values.copy()
+            row.update(zip(names, values, strict=True))
+            rows.append(row)
         start += length
         uid = rows[0]["group_uid"]
         fatal: tuple[str, ...] = ()
@@ -155,12 +156,34 @@ def group(index: pl.DataFrame, settings: AuditSettings) -> list[Series]:
 
 def _group_uid(members: pl.DataFrame) -> pl.Series:
     """Return names by SeriesInstanceUID, and for instances without one a name of patient, study and modality."""
-    identity = members.select("series_instance_uid", "patient_id", "study_instance_uid", "modality")
+    identity = ("series_instance_uid", "patient_id", "study_instance_uid", "modality")
+    several = members.select(identity).unique()
     names = [
         series_name(uid) or f"no-uid-{digest_of([patient, study, modality])[:16]}"
-        for uid, patient, study, modality in identity.iter_rows()
+        for uid, patient, study, modality in several.iter_rows()
     ]
-    return pl.Series("group_uid", names, dtype=pl.String)
+    named = several.with_columns(pl.Series("group_uid", names, dtype=pl.String))
+    joined = members.select(identity).join(
+        named, on=identity, how="left", nulls_equal=True, maintain_order="left"
+    )
+    return joined["group_uid"]
+
+
+def _shared_values(members: pl.DataFrame) -> Row:
+    """Return the columns that say one thing of all instances: they are not carried through rows one by one.
+
+    Such are columns without a value (those of frames), and single ones that all share, as modality often is.
+    """
+    told = (*OWNER, "group_uid")
+    shared: Row = {}
+    for column in members:
+        if column.name in told:
+            continue
+        if column.null_count() == len(column):
+            shared[column.name] = None
+        elif not column.dtype.is_nested() and column.n_unique() == 1:
+            shared[column.name] = column[0]
+    return shared
 
 
 def series_name(uid: str | None) -> str | None:
@@ -210,9 +233,12 @@ def _is_mask() -> pl.Expr:
 def _series_of_uid(
     uid: str, members: list[Row], twice: dict[str, str], shared: tuple[str, ...], settings: AuditSettings
 ) -> list[Series]:
-    masks = [row for row in members if kind_of(row) in (Kind.SEG, Kind.RTSTRUCT)]
+    kinds = [kind_of(row) for row in members]
+    masks = [row for row, kind in zip(members, kinds, strict=True) if kind in (Kind.SEG, Kind.RTSTRUCT)]
     if 0 < len(masks) < len(members):  # mask objects under their image's UID are a series of their own
-        images = [row for row in members if kind_of(row) not in (Kind.SEG, Kind.RTSTRUCT)]
+        images = [
+            row for row, kind in zip(members, kinds, strict=True) if kind not in (Kind.SEG, Kind.RTSTRUCT)
+        ]
         return _series_of_uid(uid, images, twice, shared, settings) + _series_of_uid(
             uid, masks, twice, shared, settings
         )
@@ -221,17 +247,17 @@ def _series_of_uid(
         for row in members
         if row["path"] in twice
     ]
-    rows = [row for row in members if row["path"] not in twice]
-    if not rows:
+    by_kind: dict[Kind, list[Row]] = {}
+    for row, kind in zip(members, kinds, strict=True):
+        if row["path"] not in twice:
+            by_kind.setdefault(kind, []).append(row)
+    if not by_kind:
         if all(left.reason == "delivered_twice" for left in left_out):
             return []
         reasons = ("contradicting_instances", *shared)
         return [_refused(uid, members, kind_of(members[0]), reasons, left_out)]
     contradicting = any(left.reason == "contradicting_instances" for left in left_out)
     fatal = [*shared, *(["contradicting_instances"] if contradicting else []), *_missing_uids(members)]
-    by_kind: dict[Kind, list[Row]] = {}
-    for row in rows:
-        by_kind.setdefault(kind_of(row), []).append(row)
     found: list[Series] = []
     if slices := by_kind.pop(Kind.CT, []):
         for kind, others in by_kind.items():
@@ -249,24 +275,28 @@ def _series_of_uid(
 
 def kind_of(row: Row) -> Kind:
     """Tell what an instance is, by SOP class, modality and image type."""
-    sop_class, modality = row["sop_class_uid"], row["modality"]
+    return _kind_of(row["sop_class_uid"], row["modality"], tuple(row["image_type"] or ()))
+
+
+@lru_cache(maxsize=1024)
+def _kind_of(sop_class: str | None, modality: str | None, image_type: tuple[str, ...]) -> Kind:
     if sop_class in SEGMENTATIONS or (not sop_class and modality == "SEG"):
         return Kind.SEG
     if sop_class == RT_STRUCTURE_SET or (not sop_class and modality == "RTSTRUCT"):
         return Kind.RTSTRUCT
     if sop_class in CT_IMAGES or (not sop_class and modality == "CT"):
-        types = [value.upper() for value in row["image_type"] or []]
-        is_localizer = any(word in value for value in types[2:] for word in LOCALIZER_WORDS)
+        is_localizer = any(word in value.upper() for value in image_type[2:] for word in LOCALIZER_WORDS)
         return Kind.LOCALIZER if is_localizer else Kind.CT
     return Kind.OTHER
 
 
 def _missing_uids(rows: list[Row]) -> list[str]:
     names = ("study_instance_uid", "series_instance_uid", "sop_instance_uid", "sop_class_uid")
-    missing = [f"missing_{name}" for name in names if any(not row[name] for row in rows)]
-    if any(not is_uid(uid or "0") for name in FILE_NAMES for uid in {row[name] for row in rows}):
+    values = {name: {row[name] for row in rows} for name in names}
+    missing = [f"missing_{name}" for name in names if not all(values[name])]
+    if any(not is_uid(uid or "0") for name in FILE_NAMES for uid in values[name]):
         missing.append("invalid_uid")
-    return missing + (["missing_patient_id"] if any(not row["patient_id"] for row in rows) else [])
+    return missing + ([] if all(row["patient_id"] for row in rows) else ["missing_patient_id"])
 
 
 def _volumes(
@@ -346,10 +376,9 @@ def _volume(
 
 
 def _units(slices: list[Slice]) -> tuple[list[str | None], list[tuple[str, ...]]]:
-    """Return RescaleType and ImageType of each slice."""
-    return [one.attributes["rescale_type"] for one in slices], [
-        one.attributes["image_type"] for one in slices
-    ]
+    """Return the pairs of RescaleType and ImageType that slices have, each pair once, as two lists."""
+    pairs = {(one.attributes["rescale_type"], one.attributes["image_type"]): None for one in slices}
+    return [unit for unit, _ in pairs], [image_type for _, image_type in pairs]
 
 
 def _may_be_corrected(fault: str, settings: AuditSettings) -> bool:
@@ -382,14 +411,13 @@ def _are_exact(measured: Measured, slices: list[Slice]) -> bool:
 def _unfit_images(rows: list[Row]) -> list[str]:
     """Return why these images are no CT in Hounsfield units, whatever their geometry."""
     found = []
-    if any(row["modality"] not in ("CT", None) for row in rows):
+    if {row["modality"] for row in rows} - {"CT", None}:
         found.append("modality_not_ct")
-    if any((row["samples_per_pixel"] or 1) != 1 for row in rows) or any(
-        (row["photometric_interpretation"] or "MONOCHROME2") not in ("MONOCHROME1", "MONOCHROME2")
-        for row in rows
-    ):
+    if {row["samples_per_pixel"] or 1 for row in rows} - {1} or {
+        row["photometric_interpretation"] or "MONOCHROME2" for row in rows
+    } - {"MONOCHROME1", "MONOCHROME2"}:
         found.append("not_monochrome")
-    if any(row["has_pixel_data"] is False for row in rows):
+    if False in {row["has_pixel_data"] for row in rows}:
         found.append("no_pixel_data")
     if any(
         (row["number_of_frames"] or 1) > 1 and row["sop_class_uid"] not in MULTI_FRAME_CT_IMAGES
@@ -398,10 +426,9 @@ def _unfit_images(rows: list[Row]) -> list[str]:
         found.append("multi_frame_ct_image")
     if not concatenations.are_whole(rows):
         found.append("concatenation_incomplete")
-    for problem in ("truncated_pixel_data", "pixel_data_length_mismatch", "unreadable_sequences"):
-        if any(problem in row["problems"] for row in rows):
-            found.append(problem)
-    return found
+    problems = {problem for row in rows for problem in row["problems"]}
+    told = ("truncated_pixel_data", "pixel_data_length_mismatch", "unreadable_sequences")
+    return found + [problem for problem in told if problem in problems]
 
 
 def _warnings(
@@ -419,8 +446,9 @@ def _warnings(
         "reconstruction_diameter": "several_reconstruction_diameters",
         "slice_thickness": "several_slice_thicknesses",
     }
+    attributes = [one.attributes for one in slices]
     for attribute, code in several.items():
-        if len({one.attributes[attribute] for one in slices}) > 1:
+        if len({own[attribute] for own in attributes}) > 1:
             found.append(code)
     reasons = {left.reason for left in left_out}
     found += [
@@ -430,11 +458,11 @@ def _warnings(
         found.append("delivered_twice")
     if any(not is_uid(uid or "0") for name in COMPARED_UIDS for uid in {row[name] for row in rows}):
         found.append("invalid_reference_uid")
-    if all(not one.attributes["frame_of_reference_uid"] for one in slices):
+    if not any(own["frame_of_reference_uid"] for own in attributes):
         found.append("no_frame_of_reference")
     if any(row["lossy_image_compression"] == "01" for row in rows):
         found.append("lossy_compression")
-    found += units.warnings_of(*_units(slices), [row["multienergy_ct_acquisition"] for row in rows])
+    found += units.warnings_of(*_units(slices), {row["multienergy_ct_acquisition"] for row in rows})
     if "oblique_orientation" in measured.faults:
         found.append("oblique_orientation")
     if geometry := measured.geometry:
@@ -454,7 +482,8 @@ def _warnings(
 
 def _usual(rows: list[Row], column: str) -> float | None:
     """Return the value that most rows have, the least of several; None where none has one."""
-    counts = Counter(row[column] for row in rows if row[column] is not None)
+    counts = Counter([row[column] for row in rows])
+    del counts[None]
     return min(counts, key=lambda value: (-counts[value], value)) if counts else None
 
 

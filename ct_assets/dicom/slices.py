@@ -168,6 +168,8 @@ def _slice(
         "temporal_position": row["temporal_position_identifier"] or row["temporal_position_index"],
         "cardiac_phase": row["nominal_percentage_of_cardiac_phase"],
         "trigger_time": row["trigger_time_ms"],
+        "respiratory_phase": None,
+        "stack": None,
         "contrast_bolus_agent": row["contrast_bolus_agent"],
         "frame_of_reference_uid": row["frame_of_reference_uid"],
         "acquisition_time": row["acquisition_time_s"],

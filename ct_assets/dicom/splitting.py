@@ -17,6 +17,7 @@ The rules, in order:
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,7 @@ class Slice:
     pixel_spacing: tuple[float, ...]
     matrix: tuple[int, int]
     attributes: dict[str, Any]
+    """Every one of `SPLIT_BY` is there, with None where the header does not tell it."""
     pixel_sha256: str | None
 
     @property
@@ -84,7 +86,7 @@ class Slice:
     def position_lps_mm(self) -> Vector3 | None:
         """The position, or None where the header does not tell it."""
         x, y, z = self.position
-        return None if np.isnan(self.position).any() else (x, y, z)
+        return None if x != x or y != y or z != z else (x, y, z)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +125,10 @@ def _split(
     whole = Part(tuple(slices), measure(slices, settings), split_by)
     if len(slices) < 2 * settings.min_slices_of_a_part:
         return [whole]
+    owned = [one.attributes for one in slices]
     is_even = _is_volume(whole)
     for at, attribute in enumerate(attributes):
-        values = [one.attributes.get(attribute) for one in slices]
+        values = list(map(itemgetter(attribute), owned))
         if values.count(values[0]) == len(values):
             continue
         counts = Counter(values)
@@ -147,7 +150,7 @@ def _split(
 def _by_attribute(slices: list[Slice], attribute: str) -> list[list[Slice]]:
     pieces: dict[Any, list[Slice]] = {}
     for one in slices:
-        pieces.setdefault(one.attributes.get(attribute), []).append(one)
+        pieces.setdefault(one.attributes[attribute], []).append(one)
     return [pieces[value] for value in sorted(pieces, key=str)]
 
 
@@ -185,4 +188,4 @@ def _reach_over_each_other(parts: list[Part]) -> bool:
 
 
 def _first_values(part: Part) -> str:
-    return str([part.slices[0].attributes.get(attribute) for attribute in part.split_by])
+    return str([part.slices[0].attributes[attribute] for attribute in part.split_by])

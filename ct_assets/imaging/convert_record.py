@@ -141,7 +141,7 @@ def _header(index: pl.DataFrame) -> tuple[dict[str, Any], list[str]]:
     header, varies = {}, []
     for name in HEADER_COLUMNS:
         values = index[name].to_list()
-        if all(value == values[0] for value in values):
+        if values.count(values[0]) == len(values):
             header[name] = values[0]
         else:
             varies.append(name)
