@@ -19,6 +19,7 @@ from ct_assets.reasons import (
     nodules,
     series,
     service,
+    serving,
     volumes,
 )
 
@@ -70,6 +71,7 @@ for _stage in (
     nodules,
     longitudinal,
     service,
+    serving,
 ):
     for _code, _meaning, _mend in _stage.REASONS:
         if _code in _BY_CODE:
