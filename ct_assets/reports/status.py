@@ -93,6 +93,9 @@ def show(settings: Settings) -> None:
         console.print(
             _table("figures", status.figures, ("report", "figure", "by", "value", "interval", "patients"))
         )
+    pages = settings.layout.reports / "index.html"
+    if pages.exists():
+        console.print(f"[bold]pages[/bold] {pages}", highlight=False, soft_wrap=True)
     console.print("[bold]waits for a person[/bold]" if status.to_do else "nothing waits for a person")
     for line in status.to_do:
         console.print(f"  - {line}", highlight=False)

@@ -22,6 +22,12 @@ from ct_assets_tests.docs.sandbox import session_folder, with_demo
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync")  # fmt: skip
+SOFTWARE_WEBGL = (
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+)
 PATIENCE_MS = 300_000
 """The machine may be busy with other tests."""
 START_S = 300
@@ -87,12 +93,22 @@ def _wait(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
 @pytest.fixture(scope="session")
 def browser():
     """A headless Chromium of this machine; nothing is downloaded."""
+    yield from _browser(QUIET)
+
+
+@pytest.fixture(scope="module")
+def webgl_browser():
+    """The same with WebGL, computed in software."""
+    yield from _browser((*(option for option in QUIET if option != "--disable-gpu"), *SOFTWARE_WEBGL))
+
+
+def _browser(options):
     executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if executable is None:
         pytest.skip("no Chromium here: apt-get install chromium")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=executable, args=list(QUIET))
+        launched = driver.chromium.launch(executable_path=executable, args=list(options))
         yield launched
         launched.close()
 
@@ -108,6 +124,16 @@ class Tab:
 @pytest.fixture
 def tab(browser) -> Iterator[Tab]:
     """A new tab."""
+    yield from _tab(browser)
+
+
+@pytest.fixture
+def webgl_tab(webgl_browser) -> Iterator[Tab]:
+    """A new tab of a browser with WebGL."""
+    yield from _tab(webgl_browser)
+
+
+def _tab(browser) -> Iterator[Tab]:
     page = browser.new_page(viewport={"width": 1600, "height": 1000})
     page.set_default_timeout(PATIENCE_MS)
     page.set_default_navigation_timeout(PATIENCE_MS)

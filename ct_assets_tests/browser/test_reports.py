@@ -47,7 +47,12 @@ def test_nothing_but_reports_is_served(ui):
     import http.client
 
     host = ui.address.removeprefix("http://")
-    for path in ("/reports/", "/reports/../demo.key", "/reports/%2e%2e/demo.key", "/reports//etc/passwd"):
+    for path in (
+        "/reports/cases/",
+        "/reports/../demo.key",
+        "/reports/%2e%2e/demo.key",
+        "/reports//etc/passwd",
+    ):
         connection = http.client.HTTPConnection(host, timeout=60)
         connection.request("GET", path)
         assert connection.getresponse().status == 404, path

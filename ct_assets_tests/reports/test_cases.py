@@ -51,9 +51,8 @@ def test_pictures_show_head_up_right_on_the_left_and_the_outline_round_the_mask(
     mask = (abs(i - 20) < 4) & (abs(j - 20) < 4) & (abs(k - 10) < 3)
     grid = Grid.of((20, 40, 40), (1, 1, 2))
     hu = np.where(bright, 400, np.where(mask, 40, -1000)).astype(np.int16)
-    axial, coronal, sagittal = cases.planes(
-        Volume(hu, grid), Volume(mask.astype(np.uint8), grid), "mediastinum"
-    )
+    sections = cases.planes(Volume(hu, grid), Volume(mask.astype(np.uint8), grid), "mediastinum")
+    axial, coronal, sagittal = (section.picture for section in sections)
     assert axial.shape == coronal.shape == sagittal.shape  # 40 mm each way
     outline = (axial == cases.OUTLINE_RGB).all(axis=-1)
     rows, columns = np.nonzero(outline)
@@ -62,7 +61,29 @@ def test_pictures_show_head_up_right_on_the_left_and_the_outline_round_the_mask(
     assert columns.max() / scale == pytest.approx(24, abs=0.5)
     flipped = Volume(hu[::-1], Grid(grid.shape, grid.affine_lps @ _flip_k(20)))
     again = cases.planes(flipped, Volume(mask[::-1].astype(np.uint8), flipped.grid), "mediastinum")
-    np.testing.assert_array_equal(again[1], coronal)
+    np.testing.assert_array_equal(again[1].picture, coronal)
+    assert [section.caption for section in again] == [section.caption for section in sections]
+
+
+def test_a_section_tells_where_it_lies_in_the_patient():
+    # 40 slices of 2 mm, the first at z = -30 mm; the mask in slice 25, at -30 + 25 * 2 = 20 mm: above the origin
+    grid = Grid.of((40, 10, 10), (1, 1, 2), origin_lps_mm=(-7.0, 3.0, -30.0))
+    mask = np.zeros(grid.shape, np.uint8)
+    mask[25, 4, 2] = 1
+    image = Volume(np.zeros(grid.shape, np.int16), grid)
+    captions = [section.caption for section in cases.planes(image, Volume(mask, grid), "lung")]
+    assert captions == [
+        "axial S 20.0 mm, 26 of 40",
+        "coronal P 7.0 mm, 5 of 10",
+        "sagittal R 5.0 mm, 3 of 10",
+    ]
+
+
+def test_a_page_leads_to_the_viewer_and_says_how_to_open_the_files(cohort):
+    sheet = write(cohort, cohort.build())
+    page = (sheet.parent / "case_0000.html").read_text()
+    assert "../../viewer/cases/case_0000" in page
+    assert "itksnap -g nifti/imagesTr/case_0000.nii.gz -s nifti/labelsTr/case_0000.nii.gz" in page
 
 
 def _flip_k(count):

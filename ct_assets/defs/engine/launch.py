@@ -16,6 +16,7 @@ from ct_assets.defs.engine.instance import open_instance
 from ct_assets.defs.engine.pipeline import Outcome, Pipeline, run_to_the_door
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.errors import UsageError
+from ct_assets.reports import index
 from ct_assets.settings import Settings
 from ct_assets.settings.training import TrainingConfig, load_training_config
 
@@ -33,6 +34,7 @@ def run_platform(settings: Settings, until: str | None = None, training: Path | 
         run_to_the_door(pipeline, until)
         if config is not None and not pipeline.outcome.failed:
             _train_and_judge(pipeline, config, config.experiment)
+    index.write(settings.layout)
     if not pipeline.outcome.made and not pipeline.outcome.failed:
         progress.say("nothing to do: everything is as its inputs, settings and code want it")
     pipeline.outcome.raise_failures()

@@ -29,6 +29,9 @@ LAUNCHED_BY, COMMAND = "ct_assets/launched_by", "command"
 REPORTS_URL = "/reports"
 """Where the webserver shows what lies under `reports/`, from the root of its address."""
 
+VIEWER_URL = "/viewer"
+"""Where the webserver shows the gallery of cases and opens a case in the viewer."""
+
 PREVIEW_ROWS = 10
 IDENTITY_COLUMNS = ("patient_id", "_uid", "path", "digest", "sha256", "image", "label")
 """Columns whose names end so stay out of previews: Dagster's database outlives a patient who withdraws."""

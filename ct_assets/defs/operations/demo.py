@@ -99,18 +99,18 @@ def _tell(settings: Settings) -> None:
 
     show(settings)
     layout = settings.layout
+    experiment = load_training_config(settings.training).experiment
     progress.say("where to look:")
     for what, path in {
-        "what left and what stayed": layout.reports / "deid",
+        "all pages": layout.reports / "index.html",
+        "every case in pictures": layout.reports / "cases/index.html",
+        "the experiment over its folds": layout.reports / "experiments" / experiment / "index.html",
+        "the one test": layout.reports / "tests" / experiment / "index.html",
         "why a patient is excluded": layout.excluded,
-        "every case in pictures": layout.reports / "cases",
-        "drift and confounding": layout.reports / "drift",
-        "the training over its folds": layout.reports / "cv_report.json",
-        "the one test": layout.reports / "test_report.json",
     }.items():
-        progress.say(f"  {what:<28} {_shown(path)}")
-    progress.say(f"  {'the graph in the Dagster UI':<28} CT_ASSETS_CONFIG=configs/demo.yaml make ui")
-    progress.say(f"  {'the model':<28} ct-assets predict models:/lung@champion … (docs/predict.md)")
+        progress.say(f"  {what:<29} {_shown(path)}")
+    progress.say(f"  {'the graph, pages and viewer':<29} CT_ASSETS_CONFIG=configs/demo.yaml make ui")
+    progress.say(f"  {'the model':<29} ct-assets predict models:/lung@champion … (docs/predict.md)")
 
 
 def _shown(path: Path) -> str:
