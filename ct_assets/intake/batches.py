@@ -25,7 +25,7 @@ from ct_assets.identity import withdrawn
 from ct_assets.identity.withdrawn import Withdrawn
 from ct_assets.intake import deliveries, markers, retired, taking_out
 from ct_assets.intake.markers import Marker, MarkerError
-from ct_assets.layout import Layout, check_key
+from ct_assets.layout import MARKER_NAME, Layout, check_key
 
 if TYPE_CHECKING:
     from ct_assets.identity.key import SecretKey
@@ -41,6 +41,8 @@ class InboxBatch:
 
     batch: str
     marker_digest: str
+    delivered_ns: int
+    """When the marker was written; the same delivery made once more is another one."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def ingest(drop: Path, layout: Layout, key: "SecretKey | None", name: str | None
                 shutil.rmtree(layout.inbox_batch(known))
                 name, known = known, None
             if known:
+                _deliver_again(layout, known)
                 progress.say(f"this delivery is here already, as batch {known}: nothing was copied")
                 return known
             batch = name or opaque_name(marker, key)
@@ -124,6 +127,7 @@ def hand_over(prepared: Path, layout: Layout, batch: str) -> bool:
         marker = _marker_of(prepared, batch)
         if marker is not None and marker_digest(layout, batch) == marker.digest:
             shutil.rmtree(prepared)
+            _deliver_again(layout, batch)
             return False
         _put_into_inbox(layout, batch, prepared)
     return True
@@ -138,7 +142,8 @@ def complete_batches(layout: Layout) -> list[InboxBatch]:
         except MarkerError:
             continue
         if marker is not None:
-            complete.append(InboxBatch(folder.name, marker.digest))
+            delivered_ns = (folder / MARKER_NAME).stat().st_mtime_ns
+            complete.append(InboxBatch(folder.name, marker.digest, delivered_ns))
     return complete
 
 
@@ -298,6 +303,13 @@ def _known_as(layout: Layout, digest: str) -> str | None:
     holding = {registered.batch: registered.marker_digest for registered in registered_batches(layout)}
     holding |= {waiting.batch: waiting.marker_digest for waiting in complete_batches(layout)}
     return next((batch for batch, held in holding.items() if held == digest), None)
+
+
+def _deliver_again(layout: Layout, batch: str) -> None:
+    """Renew the time of the marker of a delivery that still waits: where its run failed, it is requested again."""
+    marker = layout.inbox_batch(batch) / MARKER_NAME
+    if marker.exists():
+        marker.touch()
 
 
 def _is_damaged(layout: Layout, batch: str, marker: Marker) -> bool:

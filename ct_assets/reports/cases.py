@@ -34,6 +34,7 @@ PLANE_SIZE = 360
 THUMBNAIL_SHARE = 1 / 3
 HISTOGRAM_BINS_HU = np.arange(-1100, 1600, 25)
 SUBSAMPLE = 3
+_SUFFIXES = (".html", ".png", "_small.png")
 """Every third voxel along each axis is enough for a histogram that people look at."""
 
 _STYLE = """
@@ -74,14 +75,15 @@ def write_pages(layout: Layout, digests: pl.DataFrame, *, made: tuple[str, ...],
     """
     folder = layout.reports / "cases"
     rows = digests.to_dicts()
-    wanted = {f"{row['case_id']}{suffix}" for row in rows for suffix in (".html", ".png", "_small.png")}
+    wanted = {f"{row['case_id']}{suffix}" for row in rows for suffix in _SUFFIXES}
     for path in folder.glob("case_*"):
         if path.name not in wanted:
             path.unlink()
     jobs = [
         _Job(row, layout)
         for row in rows
-        if row["case_id"] in made or not (folder / f"{row['case_id']}.html").exists()
+        if row["case_id"] in made
+        or not all((folder / f"{row['case_id']}{suffix}").exists() for suffix in _SUFFIXES)
     ]
     with track("case pages", len(jobs)) as advance:
         for _ in parallel.map_ordered(

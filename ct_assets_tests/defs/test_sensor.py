@@ -61,7 +61,7 @@ def test_a_folder_without_a_marker_waits(instance, platform, drop):
     (arriving / "IM1").write_bytes(b"half of a")
     result = tick(instance, platform)
     assert result.run_requests == []
-    assert result.cursor != "{}"
+    assert '"moving": {"' in result.cursor
 
 
 def test_nothing_of_the_hospitals_folder_names_reaches_dagster(instance, platform, drop):
@@ -77,4 +77,18 @@ def test_one_tick_requests_a_bounded_number_of_runs(instance, platform, tmp_path
         folder.mkdir()
         (folder / "file").write_text(str(number))
         ingest(folder, platform.layout, platform.key)
-    assert len(tick(instance, platform).run_requests) == BATCHES_PER_TICK
+    first = tick(instance, platform)
+    assert len(first.run_requests) == BATCHES_PER_TICK
+    second = tick(instance, platform, first.cursor)
+    assert len(second.run_requests) == 2, "twenty batches whose runs fail do not hold up those behind them"
+    third = tick(instance, platform, second.cursor)
+    assert isinstance(third, dg.SkipReason)
+
+
+def test_the_same_delivery_made_once_more_is_requested_again(instance, platform, drop):
+    batch = ingest(drop, platform.layout, platform.key)
+    first = tick(instance, platform)
+    assert ingest(drop, platform.layout, platform.key) == batch
+    second = tick(instance, platform, first.cursor)
+    assert [request.partition_key for request in second.run_requests] == [batch]
+    assert second.run_requests[0].run_key != first.run_requests[0].run_key

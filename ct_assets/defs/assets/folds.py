@@ -74,7 +74,7 @@ def plan_knows_training_patients_only(
 
     In a run over one partition that fold is judged: plans of other folds may be waiting to be made again.
     """
-    from ct_assets.learning.volumes.plan import Plan, build_plan
+    from ct_assets.learning.volumes.plan import Plan, build_plan, training_rows
 
     layout = platform.layout
     manifest = read_manifest(platform)
@@ -86,7 +86,7 @@ def plan_knows_training_patients_only(
     )
     differing = []
     for fold in folds:
-        training = manifest.filter((pl.col("split") == "train") & (pl.col("fold").cast(pl.String) != fold))
+        training = training_rows(manifest, fold)
         again = build_plan(
             training,
             fold,

@@ -92,6 +92,7 @@ GRAPH: dict[str, Node] = {
         kinds=TABLE,
         places=("metadata_audit", "metadata_audits", "released"),
         outputs=_files("audits/metadata/{key}/metadata_audit.parquet"),
+        is_incremental=True,
     ),
     "ct_prepro_audit": Node(
         "audits",
@@ -101,6 +102,7 @@ GRAPH: dict[str, Node] = {
         kinds=frozenset({"json", "parquet"}),
         places=("ct_prepro_dir", "ct_prepro_audit"),
         outputs=_files("audits/ct_prepro/*"),
+        is_incremental=True,
     ),
     "labels": Node(
         "cohort",
@@ -150,6 +152,7 @@ GRAPH: dict[str, Node] = {
         kinds=frozenset({"nifti"}),
         places=("nifti", "nifti_digests"),
         outputs=_files("nifti/**/*", "reports/cases/*"),
+        is_incremental=True,
     ),
     "fold_plan": Node(
         "folds",
@@ -231,6 +234,7 @@ GRAPH: dict[str, Node] = {
         kinds=frozenset({"nifti"}),
         automated=False,
         places=("experiment", "final_train", "derived"),
+        outputs=_files("final/train/**/*", "derived/*/final/train/**/*"),
     ),
     "final_test_set": Node(
         "evaluation",
@@ -240,6 +244,7 @@ GRAPH: dict[str, Node] = {
         kinds=frozenset({"nifti"}),
         automated=False,
         places=("experiment", "final_test"),
+        outputs=_files("final/test/**/*", "derived/*/final/test/**/*"),
     ),
     "final_model": Node(
         "evaluation",
@@ -261,6 +266,7 @@ GRAPH: dict[str, Node] = {
         kinds=frozenset({"html"}),
         automated=False,
         places=("experiment",),
+        outputs=_files("models/{key}/test_report.json", "models/{key}/test_predictions.parquet"),
     ),
     "derived_set": Node(
         "derived",
@@ -292,9 +298,18 @@ GRAPH: dict[str, Node] = {
         kinds=frozenset({"pytorch"}),
         automated=False,
         places=("neuro",),
+        outputs=_files("neuro/processed/{key}/**/*"),
+        is_incremental=True,
     ),
     "neuro_statistics": Node(
-        "neuro", None, ("neuro_cache",), ("neuro",), kinds=TABLE, automated=False, places=("neuro",)
+        "neuro",
+        None,
+        ("neuro_cache",),
+        ("neuro",),
+        kinds=TABLE,
+        automated=False,
+        places=("neuro",),
+        outputs=_files("neuro/processed/images.parquet", "neuro/processed/streams.parquet"),
     ),
     "neuro_preview": Node(
         "neuro",
@@ -304,6 +319,7 @@ GRAPH: dict[str, Node] = {
         kinds=frozenset({"html"}),
         automated=False,
         places=("neuro",),
+        outputs=_files("reports/neuro/*"),
     ),
     "brain_features": Node(
         "brain",
@@ -314,6 +330,7 @@ GRAPH: dict[str, Node] = {
         kinds=TABLE,
         automated=False,
         places=("brain",),
+        outputs=_files("brain/features.parquet", "brain/features_checks_summary.json"),
     ),
     "brain_first_look": Node(
         "brain",
@@ -323,9 +340,17 @@ GRAPH: dict[str, Node] = {
         kinds=frozenset({"html"}),
         automated=False,
         places=("brain",),
+        outputs=_files("reports/brain/data/*"),
     ),
     "brain_splits": Node(
-        "brain", None, ("brain_features",), ("brain",), kinds=TABLE, automated=False, places=("brain",)
+        "brain",
+        None,
+        ("brain_features",),
+        ("brain",),
+        kinds=TABLE,
+        automated=False,
+        places=("brain",),
+        outputs=_files("brain/split.parquet", "brain/splits.parquet"),
     ),
     "brain_fold_model": Node(
         "brain",
@@ -345,9 +370,17 @@ GRAPH: dict[str, Node] = {
         kinds=frozenset({"html"}),
         automated=False,
         places=("brain",),
+        outputs=_files("reports/brain/{key}/*"),
     ),
     "brain_selection": Node(
-        "brain", None, ("brain_cv_report",), ("brain",), kinds=TABLE, automated=False, places=("brain",)
+        "brain",
+        None,
+        ("brain_cv_report",),
+        ("brain",),
+        kinds=TABLE,
+        automated=False,
+        places=("brain",),
+        outputs=_files("brain/selection/*", "reports/brain/selected/*"),
     ),
     "brain_final_model": Node(
         "brain",
@@ -357,6 +390,7 @@ GRAPH: dict[str, Node] = {
         kinds=frozenset({"pytorch", "mlflow"}),
         automated=False,
         places=("brain",),
+        outputs=_files("brain/final/*.safetensors", "brain/final/*.json"),
     ),
     "brain_test_report": Node(
         "brain",

@@ -32,6 +32,8 @@ class Node:
     """Attributes of `Layout` where the asset writes; it and what depends on it may use them."""
     outputs: Callable[[str], tuple[str, ...]] | None = None
     """Of a partition, the files that count as its output, as patterns relative to the data root."""
+    is_incremental: bool = False
+    """The work keeps outputs that are there: those that were changed on disk are removed before it begins."""
     kinds: frozenset[str] = frozenset({"python"})
     automated: bool = True
     code_version: str = "1"

@@ -95,6 +95,8 @@ class Recorder:
         names = tuple(name for name in GRAPH if name in selected)
         with running(self._context):
             self._take_digests(names)
+            for name in names:
+                outputs.discard_changed(self._platform, name, self._partition)
             yield Inputs(self._platform, names, self._partition)
 
     def result(

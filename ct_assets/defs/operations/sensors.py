@@ -29,30 +29,37 @@ def inbox_sensor(
 ) -> dg.SensorResult | dg.SkipReason:
     """Request a run for every complete batch in the inbox.
 
-    Only markers are read, never DICOM files. The run key holds the marker's digest, so that a corrected
-    re-delivery under the same name is a new request and an unchanged one is not. A folder without a marker
-    counts as complete once it has not changed for the set time; what was seen of it is the cursor.
+    Only markers are read, never DICOM files. The run key holds the marker's digest and time: a corrected delivery
+    under the same name is a new request, and so is the same one made once more after its run failed. A batch is
+    requested once; its place in a tick is free for the next, also where its run failed. A folder without a marker
+    counts as complete once it has not changed for the set time. The cursor holds what was requested and seen.
     """
     from ct_assets.intake.batches import complete_batches, settle
     from ct_assets.storage import session
 
     if away := session.look_for_deliveries(platform.settings):
         return dg.SkipReason(away)
-    seen = json.loads(context.cursor) if context.cursor else {}
-    still_moving = settle(
-        platform.layout, seen, now=time.time(), settle_seconds=platform.settings.intake.settle_seconds
+    before = json.loads(context.cursor) if context.cursor else {}
+    moving = settle(
+        platform.layout,
+        before.get("moving", {}),
+        now=time.time(),
+        settle_seconds=platform.settings.intake.settle_seconds,
     )
-    waiting = complete_batches(platform.layout)[:BATCHES_PER_TICK]
-    cursor = json.dumps(still_moving, sort_keys=True)
-    if not waiting and cursor == (context.cursor or "{}"):
+    keys = {
+        found.batch: f"{found.batch}:{found.marker_digest}:{found.delivered_ns}"
+        for found in complete_batches(platform.layout)
+    }
+    requested = {batch: key for batch, key in before.get("requested", {}).items() if keys.get(batch) == key}
+    waiting = [batch for batch in keys if batch not in requested][:BATCHES_PER_TICK]
+    requested |= {batch: keys[batch] for batch in waiting}
+    cursor = json.dumps({"moving": moving, "requested": requested}, sort_keys=True)
+    if not waiting and (cursor == context.cursor or not (context.cursor or moving)):
         return dg.SkipReason("the inbox holds no complete batch")
     known = set(context.instance.get_dynamic_partitions(BATCH))
-    new = [found.batch for found in waiting if found.batch not in known]
+    new = [batch for batch in waiting if batch not in known]
     return dg.SensorResult(
-        run_requests=[
-            dg.RunRequest(partition_key=found.batch, run_key=f"{found.batch}:{found.marker_digest}")
-            for found in waiting
-        ],
+        run_requests=[dg.RunRequest(partition_key=batch, run_key=keys[batch]) for batch in waiting],
         dynamic_partitions_requests=[batches.build_add_request(new)] if new else [],
         cursor=cursor,
     )
