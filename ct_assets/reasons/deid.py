@@ -40,9 +40,15 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "pixel_stream_unparsed",
-        "The pixel data are in a transfer syntax whose codestream is not parsed (video, JPEG XL and the like), "
-        "so other bytes may stand beside the image.",
+        "The pixel data are in a form whose codestream is not parsed (video, JPEG XL, packet headers of JPEG 2000 "
+        "set apart), so other bytes may stand beside the image.",
         "Have it exported in another transfer syntax, uncompressed if need be.",
+    ),
+    (
+        "bulk_data_damaged",
+        "A palette, lookup table or waveform does not say where its values end, so they cannot be told from other "
+        "bytes in it.",
+        "Have it exported again, with the descriptor of the table or the number of samples.",
     ),
     (
         "unused_bits",

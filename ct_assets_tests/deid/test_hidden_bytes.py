@@ -7,11 +7,21 @@ import pytest
 from PIL import Image, ImageCms
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLossless, JPEGLSLossless
+from pydicom.uid import (
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLossless,
+    JPEGLSLossless,
+)
 
-from ct_assets.deid.elements import icc_profiles
-from ct_assets.deid.pixels import jpeg_ls
-from ct_assets_tests.deid.made import Deidentified, as_bytes, ct
+from ct_assets import files
+from ct_assets.deid.batch import dicomfile
+from ct_assets.deid.elements import bulk, icc_profiles
+from ct_assets.deid.pixels import jpeg2000, jpeg_ls
+from ct_assets_tests.deid.made import Deidentified, as_bytes, ct, save
+from ct_assets_tests.deid.runs import run
 from ct_assets_tests.deid.test_pixel_streams import (
     SHAPE,
     TEXT,
@@ -71,6 +81,39 @@ def test_a_second_style_of_jpeg_2000_holds_the_object(marker):
         encapsulate([even(before_first(frame, marker, segment(marker[1], TEXT)))]),
     )
     assert code_of(made, JPEG2000Lossless) == "pixel_stream_damaged"
+
+
+def in_style(frame, marker, change):
+    """Return a JPEG 2000 frame with the content of one segment changed."""
+    at = frame.index(bytes((0xFF, marker)))
+    end = at + 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
+    return frame[:at] + segment(marker, change(frame[at + 4 : end])) + frame[end:]
+
+
+@pytest.mark.parametrize("marker", [0x52, 0x5C], ids=["coding", "quantization"])
+def test_a_style_of_jpeg_2000_longer_than_its_fields_holds_the_object(marker):
+    frame = in_style(compressed(JPEG2000Lossless), marker, lambda content: content + TEXT)
+    made = of_frames(JPEG2000Lossless, encapsulate([even(frame)]))
+    assert code_of(made, JPEG2000Lossless) == "pixel_stream_damaged"
+
+
+@pytest.mark.parametrize("marker", [0x60, 0x61], ids=["PPM", "PPT"])
+def test_packet_headers_of_jpeg_2000_set_apart_hold_the_object(marker):
+    where = b"\xff\x90" if marker == 0x60 else b"\xff\x93"
+    frame = before_first(compressed(JPEG2000Lossless), where, segment(marker, b"\0" + TEXT))
+    made = of_frames(JPEG2000Lossless, encapsulate([even(frame)]))
+    assert code_of(made, JPEG2000Lossless) == "pixel_stream_unparsed"
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, HTJ2KLossless, HTJ2KLosslessRPCL])
+def test_a_wavelet_that_is_not_reversible_holds_what_is_called_lossless(syntax):
+    def lossy(content):
+        return content[:9] + b"\0" + content[10:]  # 9-7 irreversible (15444-1 table A.20)
+
+    frame = compressed(JPEG2000Lossless)
+    assert jpeg2000.clean(frame, SHAPE, is_lossless=True).content == frame
+    made = of_frames(syntax, encapsulate([even(in_style(frame, 0x52, lossy))]))
+    assert code_of(made, syntax) == "pixel_stream_damaged"
 
 
 def test_codes_of_symbols_that_no_encoder_makes_hold_the_object():
@@ -166,3 +209,25 @@ def test_a_table_without_a_descriptor_is_emptied():
     made = ct()
     made.add_new(0x00281201, "OW", TEXT + b" ")
     assert not Deidentified(as_bytes(made)).dataset[0x00281201].value
+
+
+class TestObjectsHeldForTheirBulkData:
+    """Emptied, they would no longer be what their class says: no image, no waveform."""
+
+    def test_a_palette_without_its_descriptor(self, tmp_path):
+        made = ct()
+        made.add_new(0x00281201, "OW", TEXT + b" ")
+        save(made, tmp_path / "in" / "a.dcm")
+        rows = files.read_jsonl(run(tmp_path / "in", tmp_path / "out").paths.audit)
+        assert [row["disposition"] for row in rows] == ["quarantined"]
+        assert bulk.DAMAGED_CODE in rows[0]["reasons"]
+
+    @pytest.mark.parametrize(("samples", "is_held"), [(4, False), (None, True)])
+    def test_a_waveform_without_its_number_of_samples(self, samples, is_held):
+        inner = Dataset()
+        inner.NumberOfWaveformChannels, inner.WaveformBitsAllocated = 2, 16
+        if samples:
+            inner.NumberOfWaveformSamples = samples
+        inner.add_new(0x54001010, "OW", bytes(range(1, 17)))
+        source = dicomfile.read(as_bytes(ct(WaveformSequence=[inner])))
+        assert bulk.holds_damaged(source.dataset) is is_held

@@ -21,7 +21,7 @@ from ct_assets.deid.batch import dicomfile, dispositions, review
 from ct_assets.deid.batch.dispositions import QUARANTINED, REJECTED, RELEASED, Planned
 from ct_assets.deid.batch.outcomes import Outcome, audit_line
 from ct_assets.deid.batch.page import Cell, PageFacts
-from ct_assets.deid.elements import method, values
+from ct_assets.deid.elements import bulk, method, values
 from ct_assets.deid.elements.engine import Engine, Person
 from ct_assets.deid.elements.identifiers import Finder, Identifiers
 from ct_assets.deid.proof.leak_scan import pixel_digest_of
@@ -177,6 +177,8 @@ def _release(worker: _Worker, content: bytes, outcome: Outcome, spent: Spent) ->
     source = dicomfile.read(content)
     outcome.pixels_before = _pixel_digest(source, worker.key)
     stripped, unclean = _strip(source)
+    if bulk.holds_damaged(source.dataset):
+        unclean = (*unclean, bulk.DAMAGED_CODE)
     is_redacted = _judge(worker, source, outcome, spent, unclean)
     if planned.disposition != RELEASED:
         return b""

@@ -8,7 +8,9 @@ import struct
 from collections.abc import Mapping
 
 from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
 
+from ct_assets.deid.batch.dicomfile import elements, items_of
 from ct_assets.deid.elements import icc_profiles, lookup_tables
 
 Own = Mapping[int, RawDataElement | DataElement]
@@ -17,6 +19,9 @@ Rewritten = tuple[RawDataElement, str, str]
 ICC_PROFILE, WAVEFORM_DATA = 0x00282000, 0x54001010
 _CHANNELS, _SAMPLES, _BITS = 0x003A0005, 0x003A0010, 0x54001004
 _SEGMENTED = {0x00281221: 0x00281101, 0x00281222: 0x00281102, 0x00281223: 0x00281103}
+_HOLDERS = (0x00283000, 0x00283010, 0x20500010, 0x54000100)
+"""Sequences whose items hold what an object is about: modality, VOI and presentation LUTs, waveforms."""
+DAMAGED_CODE = "bulk_data_damaged"
 _PROFILE_ACTION = "numbers kept, texts, maker, date and private tags replaced"
 _WAVEFORM_ACTION = "kept, bytes behind the last sample removed"
 _EMPTIED = "emptied, not built as its data set says"
@@ -49,6 +54,29 @@ def rewritten(own: Own) -> dict[int, Rewritten]:
                 action = lookup_tables.ACTION if length else _EMPTIED
                 done[tag] = (_with(table, content), "lookup table", action)
     return done
+
+
+def holds_damaged(dataset: Dataset) -> bool:
+    """Tell whether a table or waveform of the object would be emptied, as nothing says where its values end.
+
+    Such an object is no longer what its class says: an image without its palette, a waveform object without a
+    waveform.
+    """
+    own = elements(dataset)
+    several = [own]
+    for tag in _HOLDERS:
+        if tag in own:
+            several += [elements(item) for item in items_of(own[tag]) or ()]
+    return any(_is_damaged(one) for one in several)
+
+
+def _is_damaged(own: Own) -> bool:
+    tables = (*lookup_tables.DESCRIPTORS, *_SEGMENTED, WAVEFORM_DATA)
+    present = [tag for tag in tables if isinstance(own.get(tag), RawDataElement) and own[tag].value]
+    if not present:
+        return False
+    done = rewritten(own)
+    return any(tag in done and not done[tag][0].value for tag in present)
 
 
 def _with(element: RawDataElement, content: bytes) -> RawDataElement:

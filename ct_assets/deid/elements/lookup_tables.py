@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from pydicom.dataelem import DataElement, RawDataElement
 
-_DESCRIPTORS = {
+DESCRIPTORS = {
     0x00281201: 0x00281101,  # RedPaletteColorLookupTableData and its descriptor
     0x00281202: 0x00281102,
     0x00281203: 0x00281103,
@@ -22,7 +22,7 @@ def surplus(own: Mapping[int, RawDataElement | DataElement]) -> dict[int, RawDat
     """Return the tables of a data set that are longer than their descriptor says, cut to their length; none of
     their bytes stay where no descriptor says how many entries there are."""
     cut: dict[int, RawDataElement] = {}
-    for tag, descriptor_tag in _DESCRIPTORS.items():
+    for tag, descriptor_tag in DESCRIPTORS.items():
         table, descriptor = own.get(tag), own.get(descriptor_tag)
         if not isinstance(table, RawDataElement) or isinstance(descriptor, DataElement):
             continue

@@ -14,6 +14,10 @@ class DamagedStreamError(Exception):
     """A frame that is not built as its codec says, so that image and other bytes cannot be told apart."""
 
 
+class UnparsedStreamError(DamagedStreamError):
+    """A frame that may be right, in a form that no parser here follows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """Size of one frame as the Image Pixel module has it (PS3.3 C.7.6.3), or as a codestream declares it."""

@@ -30,12 +30,16 @@ _JPEG = {
 JPEG_SYNTAXES = frozenset(_JPEG)
 JPEG_LS_SYNTAXES = frozenset(f"{_SYNTAX}4.{number}" for number in (80, 81))
 JPEG_2000_SYNTAXES = frozenset(f"{_SYNTAX}4.{number}" for number in (90, 91, 92, 93, 201, 202, 203))
+_REVERSIBLE = frozenset(f"{_SYNTAX}4.{number}" for number in (90, 92, 201, 202))
 RLE_SYNTAX, DEFLATED_FRAMES_SYNTAX = f"{_SYNTAX}5", f"{_SYNTAX}8.1"
 CODECS: dict[str, tuple[Codec, bytes]] = {
     **{syntax: (codec, b"\xff\xd8\xff") for syntax, codec in _JPEG.items()},
     f"{_SYNTAX}4.80": (partial(jpeg_ls.clean, is_lossless=True), b"\xff\xd8\xff"),
     f"{_SYNTAX}4.81": (jpeg_ls.clean, b"\xff\xd8\xff"),
-    **dict.fromkeys(JPEG_2000_SYNTAXES, (jpeg2000.clean, b"\xff\x4f\xff\x51")),
+    **{
+        syntax: (partial(jpeg2000.clean, is_lossless=syntax in _REVERSIBLE), b"\xff\x4f\xff\x51")
+        for syntax in JPEG_2000_SYNTAXES
+    },
     RLE_SYNTAX: (rle.clean, b""),
     DEFLATED_FRAMES_SYNTAX: (deflated.clean, b""),
 }

@@ -6,29 +6,41 @@ decoding.
 Comments (but for the encoder's name and version), component registration and packet lengths of the main header
 go, and of a JP2 file everything but the codestream. Packet lengths of a tile-part (PLT) stay where they add up
 to its data; tile-part lengths (TLM) are written anew, since what goes makes tile-parts shorter. Bytes between
-tile-parts make a frame damaged.
+tile-parts make a frame damaged, and so do segments longer than their own fields say: decoders skip the rest.
+Packet headers set apart (PPM, PPT) are not parsed. Under a lossless transfer syntax every wavelet has to be the
+reversible one (PS3.5 A.4.4): a lossy image called lossless is a wrong statement about the data.
 """
 
 import re
 import struct
 
-from ct_assets.deid.pixels.codestream import Cleaned, DamagedStreamError, Parts, Shape, fitting, is_padding
+from ct_assets.deid.pixels.codestream import (
+    Cleaned,
+    DamagedStreamError,
+    Parts,
+    Shape,
+    UnparsedStreamError,
+    fitting,
+    is_padding,
+)
 
 SOC, EOC, SOT, SOD = b"\xff\x4f", b"\xff\xd9", 0x90, 0x93
 SIZ, COD, TLM, PLM, PLT, CRG, COM = 0x51, 0x52, 0x55, 0x57, 0x58, 0x63, 0x64
+CAP, COC, QCD, QCC, RGN, POC, PPM, PPT = 0x50, 0x53, 0x5C, 0x5D, 0x5E, 0x5F, 0x60, 0x61
 JP2_SIGNATURE = b"\0\0\0\x0cjP  "
 _NEEDED = frozenset(
     (
-        SIZ, COD, 0x53, 0x5C, 0x5D, 0x5E, 0x5F,  # SIZ COD COC QCD QCC RGN POC
-        0x60, 0x61, 0x50, 0x59,  # PPM PPT CAP CPF
+        SIZ, COD, COC, QCD, QCC, RGN, POC,
+        CAP, 0x59,  # CPF
         0x74, 0x75, 0x76, 0x77, 0x78,  # MCT MCC NLT MCO CBD (part 2)
     )
 )  # fmt: skip
 _PART_2 = frozenset((0x74, 0x75, 0x76, 0x77, 0x78))
-_PART_15 = frozenset((0x50, 0x59))
-_MAIN_HEADER_ONLY = frozenset((SIZ, 0x50, 0x59, 0x60))
-_BY_COMPONENT = frozenset((0x53, 0x5D, 0x5E))  # COC QCC RGN
-_SEVERAL = frozenset((0x60, 0x61)) | _PART_2
+_PART_15 = frozenset((CAP, 0x59))
+_MAIN_HEADER_ONLY = frozenset((SIZ, CAP, 0x59))
+_BY_COMPONENT = frozenset((COC, QCC, RGN))
+_SEVERAL = _PART_2
+_REVERSIBLE = 1
 _NAMES = {
     COM: "JPEG 2000 comments",
     CRG: "JPEG 2000 component registration",
@@ -46,8 +58,11 @@ _ENCODER = re.compile(
 """Comments that nearly every frame has: the encoder, its version, and Kakadu's list of layers."""
 
 
-def clean(frame: bytes, shape: Shape) -> Cleaned:
-    """Return a frame without the bytes that decode to no pixel. Raises `DamagedStreamError`."""
+def clean(frame: bytes, shape: Shape, *, is_lossless: bool = False) -> Cleaned:
+    """Return a frame without the bytes that decode to no pixel; `is_lossless` by the transfer syntax.
+
+    Raises `DamagedStreamError`.
+    """
     parts = Parts()
     code = frame
     if frame.startswith(JP2_SIGNATURE):
@@ -57,14 +72,17 @@ def clean(frame: bytes, shape: Shape) -> Cleaned:
         raise DamagedStreamError("no start of codestream")
     header, position, declared, lengths = _main_header(code, parts)
     tiles: list[tuple[int, bytes]] = []
+    styles = list(header)
     sizes: list[int] = []
     while code[position : position + 2] == b"\xff\x90":
-        tile, end = _tile_part(code, position, parts)
+        tile, end, own = _tile_part(code, position, parts)
         tiles.append(tile)
+        styles += own
         sizes.append(end - position)
         position = end
     if code[position : position + 2] != EOC or not tiles:
         raise DamagedStreamError("no tile-part or end of codestream where one has to be")
+    _check_styles(styles, is_lossless=is_lossless)
     parts.keep(SOC, *header)
     if lengths:
         if _stated_lengths(lengths) != sizes:
@@ -129,6 +147,36 @@ def _check_one_each(kept: list[bytes], components: int) -> None:
         seen.add((marker, number))
 
 
+def _check_styles(segments: list[bytes], *, is_lossless: bool) -> None:
+    """Refuse coding styles (15444-1 A.6) that are longer than their fields say, or lossy in a lossless syntax."""
+    siz = segments[0]
+    width = 1 if int.from_bytes(siz[38:40], "big") < 257 else 2
+    has_part_2 = bool(siz[4] & 0x80)
+    levels = 0
+    for segment in segments:
+        marker, content = segment[1], segment[4:]
+        if marker in (COD, COC):
+            start = 5 if marker == COD else width + 1  # of the parameters SPcod, SPcoc
+            _check(len(content) >= start + 5)
+            style = content[0 if marker == COD else width]
+            levels = max(levels, content[start])
+            precincts = content[start] + 1 if style & 1 else 0
+            _check(has_part_2 or len(content) == start + 5 + precincts)
+            _check(not is_lossless or content[start + 4] == _REVERSIBLE)
+        elif marker == RGN:
+            _check(len(content) == width + 2)
+        elif marker == POC:
+            _check(len(content) % (5 + 2 * width) == 0)
+        elif marker == CAP:
+            _check(len(content) == 4 + 2 * int.from_bytes(content[:4], "big").bit_count())
+    for segment in segments:
+        if segment[1] in (QCD, QCC) and not has_part_2:
+            steps = segment[4 + (0 if segment[1] == QCD else width) :]
+            _check(len(steps) > 0)
+            most = {0: 3 * levels + 1, 1: 2}.get(steps[0] & 0x1F, 2 * (3 * levels + 1))
+            _check(len(steps) - 1 <= most)
+
+
 def _declared(siz: bytes) -> Shape:
     """Return what an SIZ segment says (15444-1 A.5.1)."""
     columns, rows, left, top = struct.unpack_from(">4L", siz, 6)
@@ -137,8 +185,8 @@ def _declared(siz: bytes) -> Shape:
     return Shape(rows - top, columns - left, len(sizes), max((size & 0x7F) + 1 for size in sizes))
 
 
-def _tile_part(code: bytes, start: int, parts: Parts) -> tuple[tuple[int, bytes], int]:
-    """Return number and content of a tile-part, and where it ends."""
+def _tile_part(code: bytes, start: int, parts: Parts) -> tuple[tuple[int, bytes], int, list[bytes]]:
+    """Return number and content of a tile-part, where it ends, and its segments but packet lengths."""
     _check(code[start + 2 : start + 4] == b"\0\x0a" and start + _SOT_BYTES <= len(code))
     index, length = struct.unpack_from(">HL", code, start + 4)
     end = start + length
@@ -159,6 +207,7 @@ def _tile_part(code: bytes, start: int, parts: Parts) -> tuple[tuple[int, bytes]
         else:
             parts.remove(_name(marker), len(segment))
     _check_one_each(kept, 1 << 14)
+    styles = list(kept)
     data = code[position + 2 : end]
     if _add_up(packets, len(data)):
         kept += packets
@@ -166,7 +215,7 @@ def _tile_part(code: bytes, start: int, parts: Parts) -> tuple[tuple[int, bytes]
         parts.remove(_name(PLT), sum(map(len, packets)))
     size = _SOT_BYTES + sum(map(len, kept)) + 2 + len(data)
     head = code[start : start + 6] + struct.pack(">L", size) + code[start + 10 : start + 12]
-    return (index, b"".join((head, *kept, b"\xff\x93", data))), end
+    return (index, b"".join((head, *kept, b"\xff\x93", data))), end, styles
 
 
 def _add_up(packets: list[bytes], length: int) -> bool:
@@ -210,6 +259,8 @@ def _segment(code: bytes, position: int) -> tuple[int, bytes]:
     _check(code[position : position + 1] == b"\xff" and position + 4 <= len(code))
     end = position + 2 + int.from_bytes(code[position + 2 : position + 4], "big")
     _check(position + 4 <= end <= len(code))
+    if code[position + 1] in (PPM, PPT):
+        raise UnparsedStreamError("packet headers set apart")
     return code[position + 1], code[position:end]
 
 

@@ -23,7 +23,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
 from ct_assets.deid.pixels import encapsulated, frames, native
-from ct_assets.deid.pixels.codestream import DamagedStreamError, Shape
+from ct_assets.deid.pixels.codestream import DamagedStreamError, Shape, UnparsedStreamError
 from ct_assets.deid.pixels.encapsulated import Tables
 from ct_assets.deid.pixels.frames import PIXEL_DATA, PIXEL_TAGS
 from ct_assets.deid.pixels.native import Samples
@@ -92,6 +92,8 @@ def strip(dataset: Dataset, syntax: str, *, is_little_endian: bool) -> Stripped:
         if known.is_transfer_syntax and known.is_encapsulated:
             raise UncleanablePixelsError("pixel_stream_unparsed")
         return _strip_native(dataset, element, layout, is_little_endian=is_little_endian)
+    except UnparsedStreamError:
+        raise UncleanablePixelsError("pixel_stream_unparsed") from None
     except (DamagedStreamError, IndexError, ValueError):
         raise UncleanablePixelsError("pixel_stream_damaged") from None
 
