@@ -192,7 +192,7 @@ def _marked(sections: list[Plane], window: str) -> Pixels:
         for text, x, y in (
             (left, 4, height // 2),
             (right, width - 14, height // 2),
-            (top, width // 2 - 5, 14),
+            (top, width // 2 - 5, 30),
             (bottom, width // 2 - 5, height - 6),
         ):
             _write_text(picture, text, x, y, LARGE_TEXT)

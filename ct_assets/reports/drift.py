@@ -8,12 +8,24 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ct_assets import files
+from ct_assets import files, reasons
 from ct_assets.cohort.drift import Comparison, DriftReport, Finding
+from ct_assets.reports.page import footer, nav
 
 MOST_PLOTS = 24
 MOST_BARS = 24
-WIDTH, HEIGHT = 300, 90
+WIDTH, HEIGHT, MARGIN = 300, 90, 34
+"""Of a plot's area; the margin at its left is the axis of shares."""
+UNITS = {
+    "mm": "mm",
+    "hu": "HU",
+    "kv": "kV",
+    "ma": "mA",
+    "years": "years",
+    "deg": "degrees",
+    "ml": "ml",
+    "share": "share",
+}
 COLOURS = ("#2c6fa6", "#d1783c", "#4c9a5f", "#8d62a8", "#b8a13a", "#777777")
 
 _STYLE = """
@@ -21,6 +33,7 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding
 table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;padding:.3rem .6rem;text-align:left;
 vertical-align:top}.plots{display:grid;gap:.5rem 1.5rem;
 grid-template-columns:repeat(auto-fill,minmax(17rem,1fr))}
+summary{cursor:pointer;color:#1f5f99}details{margin:.5rem 0}.alarms figure{max-width:24rem}
 figure{margin:0}figcaption{font-size:.85rem}
 .alarm td{background:#fdecea}.alarm td:first-child{border-left:4px solid #c0392b}
 .note{color:#666}svg{width:100%}.verdict{padding:.8rem 1rem;border-radius:4px;background:#eef5ee}
@@ -34,11 +47,11 @@ def write(report: DriftReport, folder: Path) -> Path:
     found = "verdict found" if report.has_alarm else "verdict"
     page = (
         f"<!doctype html><meta charset=utf-8><title>Drift, fold {escape(report.fold)}</title>"
-        f"<style>{_STYLE}</style><h1>Drift and confounding, fold {escape(report.fold)}</h1>"
-        f'<p class="{found}">{escape(report.verdict())}</p>'
+        f"<style>{_STYLE}</style>{nav('../../')}<h1>Drift and confounding, fold {escape(report.fold)}</h1>"
+        f'<p class="{found}">{escape(report.verdict())}</p>{_alarms(report)}'
         f"<p class=note>On a clean cohort this page raises any alarm with a chance of at most "
         f"{report.alarm_rate:g} ({report.permutations} relabellings; p-values are adjusted for every test here)."
-        f"{_left_out(report)}</p>{''.join(parts)}"
+        f"{_left_out(report)}</p>{''.join(parts)}{footer()}"
     )
     files.write_text(folder / "index.html", page)
     files.write_json(folder / "drift.json", report.to_json())
@@ -51,16 +64,45 @@ def _left_out(report: DriftReport) -> str:
     return f" Not compared, since all patients are alike: {escape(', '.join(report.left_out))}."
 
 
+def _alarms(report: DriftReport) -> str:
+    """Return what matters: each alarm with its meaning, remedy and plot; nothing without alarms."""
+    shown = []
+    for comparison in report.comparisons:
+        groups = list(comparison.groups)
+        for finding in sorted(comparison.findings, key=_order):
+            if not finding.is_alarm:
+                continue
+            meaning = reasons.explain([finding.code]) if finding.code else ""
+            panel = comparison.distributions.get(finding.factor)
+            plot = _figure(finding, panel, groups) if panel else ""
+            shown.append(
+                f"<li><b>{escape(comparison.title.capitalize())}</b>: {escape(finding.verdict)} "
+                f"<span class=note>{escape(meaning)}</span>{_key(groups) if plot else ''}{plot}</li>"
+            )
+    return f"<ul class=alarms>{''.join(shown)}</ul>" if shown else ""
+
+
+def _order(finding: Finding) -> tuple[float, float, str]:
+    """Order findings, the most conspicuous first."""
+    return finding.p_adjusted, finding.p, finding.factor
+
+
 def _section(comparison: Comparison) -> str:
+    """Return a comparison: its groups and the most conspicuous finding, all findings and plots folded."""
     groups = ", ".join(f"{escape(name)} {count}" for name, count in comparison.groups.items())
     head = f"<h2>{escape(comparison.title.capitalize())}</h2><p class=note>Patients: {groups}. "
     head += f"{escape(comparison.note)}</p>"
     if not comparison.findings:
         return head
-    ordered = sorted(comparison.findings, key=lambda one: (one.p_adjusted, one.p, one.factor))
+    ordered = sorted(comparison.findings, key=_order)
+    alarms = sum(finding.is_alarm for finding in ordered)
+    head += f"<p>{alarms} of {len(ordered)} tests raise an alarm. Most conspicuous: {escape(ordered[0].verdict)}</p>"
     rows = "".join(_row(finding) for finding in ordered)
-    table = f"<table><tr><th>Verdict<th>p<th>adjusted<th>Figures</tr>{rows}</table>"
-    return head + table + _plots(comparison)
+    table = f"<table><tr><th>Verdict<th>p<th>adjusted<th>Statistics</tr>{rows}</table>"
+    return (
+        f"{head}<details><summary>All {len(ordered)} tests</summary>{table}</details>"
+        f"<details><summary>Distributions</summary>{_plots(comparison)}</details>"
+    )
 
 
 def _row(finding: Finding) -> str:
@@ -77,18 +119,33 @@ def _row(finding: Finding) -> str:
 def _plots(comparison: Comparison) -> str:
     """Draw the factors' distributions by group, the most conspicuous first, as pictures inside the page."""
     place = {finding.factor: finding for finding in comparison.findings}
-    names = sorted(comparison.distributions, key=lambda name: (place[name].p_adjusted, place[name].p, name))
+    names = sorted(comparison.distributions, key=lambda name: _order(place[name]))
     groups = list(comparison.groups)
-    key = " ".join(
+    panels = "".join(
+        _figure(place[name], comparison.distributions[name], groups) for name in names[:MOST_PLOTS]
+    )
+    return f"{_key(groups)}<div class=plots>{panels}</div>"
+
+
+def _key(groups: list[str]) -> str:
+    colours = " ".join(
         f'<span style="color:{COLOURS[number % len(COLOURS)]}">&#9632;</span> {escape(group)}'
         for number, group in enumerate(groups)
     )
-    panels = "".join(
-        f"<figure><figcaption>{escape(name)}{' (alarm)' if place[name].is_alarm else ''}</figcaption>"
-        f"{_panel(comparison.distributions[name], groups)}</figure>"
-        for name in names[:MOST_PLOTS]
-    )
-    return f"<p>Share of each group's patients: {key}</p><div class=plots>{panels}</div>"
+    return f"<p>{colours}</p>"
+
+
+def _figure(finding: Finding, shown: dict[str, Any], groups: list[str]) -> str:
+    alarm = " (alarm)" if finding.is_alarm else ""
+    return f"<figure><figcaption>{escape(_label(finding.factor))}{alarm}</figcaption>{_panel(shown, groups)}</figure>"
+
+
+def _label(factor: str) -> str:
+    """Return a factor's name with its unit, which is the end of the column's name."""
+    name, _, end = factor.rpartition("_")
+    if name and end in UNITS:
+        return f"{name.replace('_', ' ')}, {UNITS[end]}"
+    return factor.replace("_", " ")
 
 
 def _panel(shown: dict[str, Any], groups: list[str]) -> str:
@@ -115,8 +172,21 @@ def _panel(shown: dict[str, Any], groups: list[str]) -> str:
             for place, (height, share) in enumerate(zip(heights, shares[group], strict=True))
         ]
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 18}" role="img"><line x1="0" y1="{HEIGHT}" x2="{WIDTH}" '
-        f'y2="{HEIGHT}" stroke="#aaa"/>{"".join(drawn)}{_labels(shown, step)}</svg>'
+        f'<svg viewBox="{-MARGIN} -8 {WIDTH + MARGIN + 4} {HEIGHT + 30}" role="img">{_share_axis(highest)}'
+        f'<line x1="0" y1="{HEIGHT}" x2="{WIDTH}" y2="{HEIGHT}" stroke="#aaa"/>{"".join(drawn)}'
+        f"{_labels(shown, step)}</svg>"
+    )
+
+
+def _share_axis(highest: float) -> str:
+    """Draw the axis of the share of a group's patients, from 0 to the highest."""
+    ticks = "".join(
+        f'<text x="-3" y="{y}" text-anchor="end" font-size="9">{text}</text>'
+        for y, text in ((HEIGHT, "0"), (6, f"{highest:.0%}"))
+    )
+    return (
+        f'<line x1="0" y1="0" x2="0" y2="{HEIGHT}" stroke="#aaa"/>{ticks}<text transform="rotate(-90)" '
+        f'x="{-HEIGHT / 2}" y="-22" text-anchor="middle" font-size="9">patients</text>'
     )
 
 

@@ -7,7 +7,6 @@ The page is one file: pictures are inside.
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -17,6 +16,11 @@ from ct_assets.imaging import nifti, resample, values
 from ct_assets.layout import Layout
 from ct_assets.learning.training.trainer import CURVES_NAME
 from ct_assets.reports import figures
+from ct_assets.reports.page import metric_text as figure_text
+from ct_assets.reports.page import template
+from ct_assets.reports.summary import result_sentence
+
+__all__ = ("figure_text", "template", "write")
 
 PAGE_NAME = "index.html"
 JSON_NAME = "report.json"
@@ -28,7 +32,7 @@ SEGMENTATION_COLUMNS = {
     "dice": "Dice",
     "nsd": "NSD",
     "hd95_mm": "HD95, mm",
-    "volume_error_share": "volume error",
+    "volume_error_share": "volume error, share",
     "lesion_f1": "lesion F1",
     "lesion_miss_rate": "lesions missed",
     "false_lesions_a_case": "false lesions a case",
@@ -57,6 +61,8 @@ def write(
     pictures = _pictures(content, predictions, scores, layout)
     page = template("experiment.html").render(
         report=content,
+        result=result_sentence(content),
+        up="../../",
         segmentation_columns=SEGMENTATION_COLUMNS,
         stage_columns=STAGE_COLUMNS,
         pictures=pictures,
@@ -68,39 +74,18 @@ def write(
     return folder / PAGE_NAME
 
 
-def figure_text(figure: dict[str, Any] | None) -> str:
-    """Return a figure with its interval, as everywhere on the page."""
-    if figure is None or figure.get("value") is None:
-        return "–"
-    text = f"{figure['value']:.3f}"
-    if figure.get("low") is not None and figure.get("high") is not None:
-        text += f" ({figure['low']:.3f} to {figure['high']:.3f})"
-    return text
-
-
-def template(name: str) -> jinja2.Template:
-    """Return a page's template, with figures and their intervals shown alike on all pages."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = figure_text
-    return environment.get_template(name)
-
-
 def _pictures(
     content: dict[str, Any], predictions: pl.DataFrame, scores: pl.DataFrame, layout: Layout
 ) -> dict[str, str]:
     drawn: dict[str, bytes] = {}
     curves = _curves(layout, content["experiment"], content["folds"])
     if curves:
-        drawn["training"] = figures.curves(curves)
+        drawn["Training: loss, validation Dice and learning rate over epochs, a line a fold"] = (
+            figures.curves(curves)
+        )
     by_model = {name: rows.to_dicts() for (name,), rows in scores.group_by("model", maintain_order=True)}
     if by_model.get("model"):
-        drawn["Dice by volume"] = figures.dice_by_volume(
+        drawn["Dice of each case by tumour volume"] = figures.dice_by_volume(
             by_model["model"], by_model.get("threshold_in_lung", [])
         )
     staged = content.get("stage_predictions")
@@ -110,9 +95,15 @@ def _pictures(
         probabilities = np.array([row["probabilities"] for row in staged])
         fold_of = dict(predictions.select("patient_id", "fold").iter_rows())
         folds = [str(fold_of.get(row["patient_id"])) for row in staged]
-        drawn["ROC and precision"] = figures.roc_and_precision(truth, probabilities, folds, stages)
-        drawn["calibration"] = figures.reliability(truth, {"model": probabilities}, bins=10)
-        drawn["confusion"] = figures.confusion(content["stage"]["model"]["confusion"], stages)
+        drawn["TNM stage: ROC, precision and recall, each class against the rest; folds thin"] = (
+            figures.roc_and_precision(truth, probabilities, folds, stages)
+        )
+        drawn["TNM stage: share of right calls by confidence"] = figures.reliability(
+            truth, {"model": probabilities}, bins=10
+        )
+        drawn["TNM stage: patients by true and called class"] = figures.confusion(
+            content["stage"]["model"]["confusion"], stages
+        )
     return {name: figures.data_uri(png) for name, png in drawn.items()}
 
 
@@ -140,7 +131,8 @@ def _overlays(
             "reference": _labels(layout.root / case["label"]),
             "predicted": _labels(layout.root / mask_of[row["case_id"]]),
         }
-        png = figures.overlay(image.array, masks, image.grid.spacing_mm)
+        title = f"{row['case_id']}: reference {row['reference_ml']:.1f} ml, predicted {row['predicted_ml']:.1f} ml"
+        png = figures.overlay(image.array, masks, image.grid.spacing_mm, title=title)
         shown.append(
             {"name": name, "case": row["case_id"], "dice": row["dice"], "picture": figures.data_uri(png)}
         )

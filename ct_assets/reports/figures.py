@@ -26,6 +26,7 @@ Ints = npt.NDArray[np.int64]
 DPI = 100
 COLOURS = ("#2c6fa6", "#d1783c", "#4c9a5f", "#8d62a8", "#b8a13a", "#777777", "#c0392b", "#16a085")
 OUTLINES = {"reference": "#4ccf6a", "predicted": "#ffb428"}
+RESEARCH_ONLY = "Research use only."
 CT_WINDOW = (-1000.0, 400.0)
 """Lower and upper HU of the overlays."""
 
@@ -54,8 +55,11 @@ def curves(rows_by_fold: Mapping[str, Sequence[Mapping[str, Any]]], *, stacked: 
             color=colour,
         )
         axes[2].plot(epochs, [row.get("learning_rate") for row in rows], color=colour)
+    last = max((row["epoch"] for rows in rows_by_fold.values() for row in rows), default=1)
     for axis, title in zip(axes, ("training loss", "validation Dice", "learning rate"), strict=True):
-        axis.set(title=title, xlabel="epoch")
+        axis.set(title=title, xlabel="epoch", ylabel=title, xlim=(0, last + 1))
+    axes[1].set_ylim(0, 1)
+    axes[2].set_ylim(bottom=0)
     axes[0].legend(fontsize=8)
     return png(figure)
 
@@ -113,7 +117,13 @@ def reliability(truth: Ints, models: Mapping[str, Floats], bins: int) -> bytes:
             label=name,
         )
     axis.plot([0, 1], [0, 1], ":", color="#999")
-    axis.set(title="calibration", xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    axis.set(
+        title="calibration",
+        xlabel="confidence of the call",
+        ylabel="share of right calls",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
     axis.legend(fontsize=8)
     return png(figure)
 
@@ -126,7 +136,7 @@ def confusion(matrix: Sequence[Sequence[int]], stages: Sequence[str]) -> bytes:
     for row, column in np.ndindex(*counts.shape):
         dark = counts[row, column] > counts.max() / 2
         axis.text(column, row, str(counts[row, column]), ha="center", va="center", color="w" if dark else "k")
-    axis.set(title="confusion", xlabel="called", ylabel="true")
+    axis.set(title="patients", xlabel="called class", ylabel="true class")
     axis.set_xticks(range(len(stages)), stages)
     axis.set_yticks(range(len(stages)), stages)
     return png(figure)
@@ -144,17 +154,28 @@ def dice_by_volume(scores: Sequence[Mapping[str, Any]], baseline: Sequence[Mappi
             color=COLOURS[number],
             label=name,
         )
-    axis.set(title="Dice by tumour volume", xlabel="ml", ylabel="Dice", xscale="log", ylim=(-0.02, 1.02))
+    axis.set(
+        title="Dice by tumour volume",
+        xlabel="tumour volume, ml",
+        ylabel="Dice",
+        xscale="log",
+        ylim=(-0.02, 1.02),
+    )
     axis.legend(fontsize=8)
     return png(figure)
 
 
 def overlay(
-    image: npt.NDArray[Any], masks: Mapping[str, npt.NDArray[Any]], spacing_mm: tuple[float, float, float]
+    image: npt.NDArray[Any],
+    masks: Mapping[str, npt.NDArray[Any]],
+    spacing_mm: tuple[float, float, float],
+    *,
+    title: str = "",
 ) -> bytes:
-    """Draw three planes of a CT (k, j, i; axes LPS) through the middle of the masks, with their outlines.
+    """Draw three planes of a CT (k, j, i; axes LPS) through the masks' largest sections, with their outlines.
 
-    The patient's right is at the left of the picture, the head on top, as radiologists look.
+    The patient's right is at the left of the picture, the head on top, as radiologists look. The picture may leave the
+    page that explains it: it says itself what it shows, and that it is for research.
     """
     drawn = {name: np.asarray(mask) > 0 for name, mask in masks.items()}
     union = np.zeros(image.shape, dtype=bool)
@@ -170,6 +191,16 @@ def overlay(
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.9))
     for axis, (take, aspect, title) in zip(axes, planes, strict=True):
         _draw_plane(axis, take(image), {name: take(mask) for name, mask in drawn.items()}, aspect, title)
+    for axis, (at, count, sides) in zip(
+        axes,
+        ((k, image.shape[0], "RLAP"), (j, image.shape[1], "RLSI"), (i, image.shape[2], "APSI")),
+        strict=True,
+    ):
+        _mark_sides(axis, sides)
+        axis.set_title(f"{axis.get_title()}, section {at + 1} of {count}", fontsize=9)
+    low, high = CT_WINDOW
+    lines = [*([title] if title else []), f"{RESEARCH_ONLY}   window {low:g} to {high:g} HU"]
+    figure.suptitle("\n".join(lines), fontsize=9)
     for name in drawn:
         axes[0].plot([], [], color=OUTLINES.get(name, COLOURS[0]), label=name)
     axes[0].legend(fontsize=8, loc="lower left")
@@ -184,6 +215,12 @@ def _draw_plane(axis: Axes, plane: Any, masks: Mapping[str, Any], aspect: float,
             axis.contour(mask, levels=[0.5], colors=OUTLINES.get(name, COLOURS[0]), linewidths=1.0)
     axis.set_title(title, fontsize=9)
     axis.set_axis_off()
+
+
+def _mark_sides(axis: Axes, sides: str) -> None:
+    """Mark the patient's sides at the left, right, top and bottom edge."""
+    for side, (x, y) in zip(sides, ((0.02, 0.5), (0.98, 0.5), (0.5, 0.97), (0.5, 0.03)), strict=True):
+        axis.text(x, y, side, transform=axis.transAxes, color="#9fd0ff", fontsize=9, ha="center", va="center")
 
 
 def _busiest(mask: npt.NDArray[np.bool_], axis: int) -> int:

@@ -35,7 +35,7 @@ UIDS = uid_graph.build(
 
 
 def written(tmp_path, facts: PageFacts, profile: DeidProfile | None = None, uids: pl.DataFrame = UIDS) -> str:
-    page.write(tmp_path / "page.html", facts, Summary(), uids, profile or DeidProfile())
+    page.write(tmp_path / "page.html", facts, Summary(), uids, profile or DeidProfile(), "b0123")
     return (tmp_path / "page.html").read_text("utf-8")
 
 

@@ -46,7 +46,7 @@ def test_the_numbers_of_the_page_are_those_of_the_json_beside_it(tmp_path):
     twin = files.read_json(tmp_path / experiment.JSON_NAME)
     figure = twin["segmentation"]["model"]["pooled"]["dice"]
     shown = re.findall(r"(\d\.\d{3}) \((\d\.\d{3}) to (\d\.\d{3})\)", page)
-    assert len(shown) == len(experiment.SEGMENTATION_COLUMNS)
+    assert len(shown) >= len(experiment.SEGMENTATION_COLUMNS)
     for value, low, high in shown:
         for text, number in ((value, "value"), (low, "low"), (high, "high")):
             assert float(text) == pytest.approx(figure[number], abs=5e-4)
@@ -55,7 +55,23 @@ def test_the_numbers_of_the_page_are_those_of_the_json_beside_it(tmp_path):
 def test_it_is_one_file(tmp_path):
     page = written(tmp_path).read_text()
     assert "<script" not in page
-    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert not re.search(r'src="(?!data:)', page)
+    assert not re.search(r'href="(https?:|/)', page)  # other pages of the platform, from where it lies
+
+
+def test_it_opens_with_the_result_in_one_sentence(tmp_path):
+    page = written(tmp_path).read_text()
+    sentence = page[page.index('class="result">') :].split(">", 1)[1].split("</p>")[0]
+    assert sentence.startswith("Out of fold, the model reaches Dice 0.712 (0.600 to 0.801) on 9 patients")
+    assert page.index('class="result"') < page.index("<table")
+
+
+def test_a_failure_leads_to_its_case_and_the_viewer(tmp_path):
+    row = {"case_id": "case_0007", "patient_id": "P", "fold": "1", "stage": "I", "dice": 0.2, "reference_ml": 1.0,
+           "predicted_ml": 0.1, "is_missed": False}  # fmt: skip
+    page = written(tmp_path, case_scores=[row]).read_text()
+    assert 'href="../../cases/case_0007.html"' in page
+    assert 'href="../../../viewer/cases/case_0007"' in page
 
 
 def test_a_model_that_beats_nothing_is_told_so_in_red(tmp_path):

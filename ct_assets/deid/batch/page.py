@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ct_assets import reasons
+from ct_assets import __version__, reasons
 from ct_assets.deid.batch import uid_graph
 from ct_assets.deid.elements import method, table
 from ct_assets.deid.proof import leak_scan
@@ -42,12 +42,14 @@ class PageFacts:
         self.faces += other.faces
 
 
-def write(path: Path, facts: PageFacts, summary: object, uid_map: pl.DataFrame, profile: DeidProfile) -> None:
-    """Write the page of one batch; `summary` is its `DeidSummary`."""
-    path.write_text(render(facts, summary, uid_map, profile), encoding="utf-8")
+def write(
+    path: Path, facts: PageFacts, summary: object, uid_map: pl.DataFrame, profile: DeidProfile, batch: str
+) -> None:
+    """Write the page of one batch; `summary` is its `DeidSummary`, `batch` its opaque name."""
+    path.write_text(render(facts, summary, uid_map, profile, batch), encoding="utf-8")
 
 
-def render(facts: PageFacts, summary: object, uid_map: pl.DataFrame, profile: DeidProfile) -> str:
+def render(facts: PageFacts, summary: object, uid_map: pl.DataFrame, profile: DeidProfile, batch: str) -> str:
     """Return the page of one batch; without facts, what it says whatever the patients are called."""
     from jinja2 import Environment
 
@@ -60,6 +62,8 @@ def render(facts: PageFacts, summary: object, uid_map: pl.DataFrame, profile: De
         Environment(autoescape=True)
         .from_string(template)
         .render(
+            batch=batch,
+            version=__version__,
             summary=summary,
             old_uids=uid_map.height,
             shortest_name=leak_scan.MIN_LETTERS,

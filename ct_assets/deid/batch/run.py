@@ -123,7 +123,8 @@ def deidentify(
         old_uids = [] if profile.retain_uids else uid_map["old_uid"].to_list()
         with timings.step("leak_scan") as step:
             summary = _summary(outcomes, uid_map, len(identifiers.searched()))
-            own_text = f"{method.own_text()} {page.render(page.PageFacts(), summary, uid_map, profile)}"
+            empty_page = page.render(page.PageFacts(), summary, uid_map, profile, paths.report.stem)
+            own_text = f"{method.own_text()} {empty_page}"
             search = proof.Proof.of(identifiers, old_uids, own_text, key, workers=workers, preload=PRELOAD)
             step.items = summary.released
             hits = search.objects(staging.staged, outcomes)
@@ -136,7 +137,7 @@ def deidentify(
             _write_tables(staging.staged, outcomes, uid_map)
             stays = search.without_identifiers(part for _, part in spent.page.texts)
             spent.page.texts = {(keyword, part) for keyword, part in spent.page.texts if part in stays}
-            page.write(staging.staged.report, spent.page, summary, uid_map, profile)
+            page.write(staging.staged.report, spent.page, summary, uid_map, profile, paths.report.stem)
             of_texts = search.texts(staging.staged)
             hits, told = hits + of_texts, told + containment.described(of_texts, staging.staged.audit)
         _report_scan(paths, told, summary)

@@ -164,7 +164,7 @@ def _predict_one(one: Input, opened: Bundle, members: Sequence[Member], output_d
     stage = stage_of(opened, predicted)
     nifti.write(folder / "mask.nii.gz", predicted.mask)
     files.write_json(folder / "stage.json", stage)
-    _write_overlay(folder / "overlay.png", volume, predicted)
+    _write_overlay(folder / "overlay.png", volume, predicted, stage)
     line: dict[str, Any] = {
         "series": one.name,
         "status": "predicted",
@@ -192,7 +192,13 @@ def _finite(volume: Volume) -> Volume:
 def stage_of(opened: Bundle, predicted: Predicted) -> dict[str, Any]:
     """Return the content of `stage.json`: calibrated probabilities, the likeliest stage, frozen thresholds met."""
     if predicted.stage_probabilities is None:
-        return {"probabilities": {}, "predicted": None, "calls": {}, "calibration": "none"}
+        return {
+            "probabilities": {},
+            "predicted": None,
+            "calls": {},
+            "calibration": "none",
+            "explanation": ["The model has no stage head: it gives no TNM stage."],
+        }
     raw = np.array([predicted.stage_probabilities])
     calibrated = opened.calibration.apply(raw)[0]
     points = {point.stage: point.threshold for point in opened.calibration.operating_points}
@@ -202,19 +208,57 @@ def stage_of(opened: Bundle, predicted: Predicted) -> dict[str, Any]:
         for place, stage in enumerate(opened.stages)
         if (threshold := points.get(stage)) is not None
     }
+    predicted_stage = opened.stages[int(calibrated.argmax())]
     return {
         "probabilities": probabilities,
-        "predicted": opened.stages[int(calibrated.argmax())],
+        "predicted": predicted_stage,
         "calls": calls,
         "calibration": opened.calibration.kind,
+        "explanation": _explanation(opened, probabilities, predicted_stage, points),
     }
 
 
-def _write_overlay(path: Path, volume: Volume, predicted: Predicted) -> None:
+def _explanation(
+    opened: Bundle,
+    probabilities: dict[str, float],
+    predicted_stage: str,
+    points: dict[str, float | None],
+) -> list[str]:
+    """Return in sentences what `predicted` and each of `calls` of `stage.json` mean."""
+    calibration = opened.calibration.kind
+    sentences = [
+        f"predicted: {predicted_stage} has the largest probability ({probabilities[predicted_stage]:.3f}; "
+        + (
+            "not calibrated)."
+            if calibration == "none"
+            else f"calibrated by {calibration} on the cross-validation)."
+        )
+    ]
+    for stage, p in probabilities.items():
+        threshold = points.get(stage)
+        if threshold is None:
+            sentences.append(f"calls: {stage} has no threshold, so it is not called.")
+            continue
+        verdict, sign = ("is called", ">=") if p >= threshold else ("is not called", "<")
+        sentences.append(
+            f"calls: {stage} {verdict}: probability {p:.3f} {sign} its threshold {threshold:.3f}, frozen on the "
+            "cross-validation. Each class has its own threshold, so none, one or several can be called."
+        )
+    return [*sentences, "Research use only; not for diagnosis."]
+
+
+def _write_overlay(path: Path, volume: Volume, predicted: Predicted, stage: dict[str, Any]) -> None:
     from ct_assets.reports import figures
 
+    title = f"predicted tumour {predicted.tumour_ml:.2f} ml"
+    if stage["predicted"] is not None:
+        title += (
+            f", TNM stage {stage['predicted']} (probability {stage['probabilities'][stage['predicted']]:.2f})"
+        )
     image, mask = resample.oriented(volume), resample.oriented(predicted.mask)
-    files.write_bytes(path, figures.overlay(image.array, {"predicted": mask.array}, image.grid.spacing_mm))
+    files.write_bytes(
+        path, figures.overlay(image.array, {"predicted": mask.array}, image.grid.spacing_mm, title=title)
+    )
 
 
 def _write_seg(
