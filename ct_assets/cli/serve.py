@@ -35,6 +35,7 @@ def serve(
     if context.invoked_subcommand is not None:
         return
     from ct_assets.defs.operations.service import is_loopback, refuse_taken
+    from ct_assets.defs.operations.serving_runs import open_runs
     from ct_assets.errors import UsageError
     from ct_assets.lifecycle.schema import refuse_other
     from ct_assets.serving.server import serve as run_server
@@ -49,7 +50,8 @@ def serve(
     refuse_other(settings.layout)
     listening = port or settings.serving.port
     refuse_taken(host, listening)
-    run_server(settings, host=host, port=listening, runs=None)
+    with open_runs(settings) as runs:
+        run_server(settings, config, host=host, port=listening, runs=runs)
 
 
 @keys.command("new")

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from ct_assets import files
 from ct_assets.serving import jobs, models, spool, uploads
-from ct_assets.serving.keys import Caller, Role
+from ct_assets.serving.keys import Role
 from ct_assets.serving.platform import Platform, Serving
 from ct_assets.serving.problems import Problem
 from ct_assets.serving.roles import needs
@@ -103,6 +103,7 @@ async def take(
     idempotency_key: str | None,
     *,
     study_uid: str | None,
+    kind: jobs.Kind = "inference",
 ) -> tuple[dict[str, Any], list[uploads.Received]]:
     """Receive a body into the spool and put the request into the queue; return its row and what became of each file.
 
@@ -118,7 +119,7 @@ async def take(
     try:
         await upload.receive(request.headers.get("content-type", ""), request.stream())
         row, received, is_kept = await run_in_threadpool(
-            _finish, request, platform, upload, job_id, chosen, priority, idempotency_key, study_uid
+            _finish, request, platform, upload, job_id, chosen, priority, idempotency_key, study_uid, kind
         )
     except ClientDisconnect:
         raise Problem(400, "sender_gone", "The sender went away before the end.") from None
@@ -137,6 +138,7 @@ def _finish(
     priority: str,
     idempotency_key: str | None,
     study_uid: str | None,
+    kind: jobs.Kind,
 ) -> tuple[dict[str, Any], list[uploads.Received], bool]:
     """Unpack, look, accept; the last value tells whether this request's own folder is used."""
     received = uploads.unpack(upload, study_uid)
@@ -154,11 +156,11 @@ def _finish(
         platform.store,
         {
             "job_id": job_id,
-            "kind": "inference",
+            "kind": kind,
             "priority": jobs.PRIORITIES[priority],
             "model": model,
             "parameters": {},
-            "body_digest": uploads.content_digest(received, {"model": model}),
+            "body_digest": uploads.content_digest(received, {"model": model, "kind": kind}),
             "idempotency_key": idempotency_key,
             "key_id": state["key_id"],
             "request_id": state["request_id"],
@@ -263,8 +265,3 @@ def result_file(platform: Serving, job_id: str, line: dict[str, Any], kind: str)
     if not folder.resolve().is_relative_to(output.resolve()):
         return None
     return next((path for name in RESULT_FILES[kind][0] if (path := folder / name).is_file()), None)
-
-
-def caller_of(request: Request) -> Caller:
-    """Return who sent a request that was let in."""
-    return Caller(request.scope["state"]["key_id"], Role.VIEWER)

@@ -5,37 +5,15 @@ Belongs here: the one value behind `request.app.state.serving`. Does not: any ro
 
 import threading
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from fastapi import Depends, Request
 
 from ct_assets.serving.keys import Keys
 from ct_assets.serving.observability import Metrics
+from ct_assets.serving.runs import Runs
 from ct_assets.serving.store import Store, open_store
 from ct_assets.settings import Settings
-
-
-class Runs(Protocol):
-    """Launches and looks up runs of the graph; `defs.operations.serving_runs` does it with Dagster."""
-
-    def launch(self, job: str, *, tag: str, partition: str | None, config: dict[str, object]) -> str:
-        """Hand a run to the run coordinator and return its id.
-
-        `tag` marks it as the request's own. Raises `RunsAwayError` where nobody takes launches.
-        """
-
-    def find(self, tag: str) -> str | None:
-        """Return the id of the run that bears the tag."""
-
-    def status(self, run_id: str) -> str | None:
-        """Return Dagster's status (`QUEUED`, `STARTED`, `SUCCESS`, …); None for a run that is not there."""
-
-    def cancel(self, run_id: str) -> None:
-        """Take a run out of the queue, or end it."""
-
-
-class RunsAwayError(Exception):
-    """The webserver that takes launches does not answer; the request stays and is launched later."""
 
 
 @dataclass

@@ -74,6 +74,16 @@ class Worker:
         job = jobs.claim(self.store, "inference")
         if job is None:
             return False
+        self._work(job)
+        return True
+
+    def work_on(self, job_id: str) -> str:
+        """Answer one request that a run was launched for; return its state. One that has ended stays as it is."""
+        if jobs.change(self.store, job_id, only=jobs.OPEN, state="running", started_at=time.time()):
+            self._work(jobs.get(self.store, job_id))
+        return str(jobs.get(self.store, job_id)["state"])
+
+    def _work(self, job: dict[str, Any]) -> None:
         begun = time.monotonic()
         state, reason, result = self._answer(job)
         if not jobs.change(
@@ -81,7 +91,7 @@ class Worker:
         ):
             self.spool.remove(job["job_id"])  # withdrawn while it was running
         log(
-            "inference",
+            str(job["kind"]),
             job_id=job["job_id"],
             request_id=job["request_id"],
             model=job["model"],
@@ -89,7 +99,6 @@ class Worker:
             reason=reason,
             seconds=round(time.monotonic() - begun, 3),
         )
-        return True
 
     def _answer(self, job: dict[str, Any]) -> tuple[str, str | None, dict[str, Any] | None]:
         job_id, model = job["job_id"], job["model"]

@@ -5,13 +5,16 @@ Belongs here: listening, and ending within seconds although streams are open.
 
 import asyncio
 import signal
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from ct_assets import progress
 from ct_assets.serving.app import create_app
-from ct_assets.serving.platform import Runs, Serving
+from ct_assets.serving.housekeeping import Housekeeper, PredictorProcess
+from ct_assets.serving.platform import Serving
+from ct_assets.serving.runs import Runs
 from ct_assets.settings import Settings
 
 SECONDS_TO_END = 3
@@ -31,9 +34,12 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(settings: Settings, *, host: str, port: int, runs: Runs | None) -> None:
-    """Serve until SIGTERM or SIGINT."""
+def serve(settings: Settings, config_path: Path | None, *, host: str, port: int, runs: Runs | None) -> None:
+    """Serve until SIGTERM or SIGINT, with the predictor process and the housekeeping beside."""
     serving = Serving.open(settings, runs)
+    Housekeeper(serving).start()
+    predictor = PredictorProcess(serving, config_path)
+    predictor.start()
     config = uvicorn.Config(
         create_app(serving),
         host=host,
@@ -49,3 +55,4 @@ def serve(settings: Settings, *, host: str, port: int, runs: Runs | None) -> Non
     progress.say(f"serving on http://{host}:{port} (stop with Ctrl-C)")
     signal.signal(signal.SIGTERM, server.handle_exit)
     asyncio.run(server.serve())
+    predictor.join(SECONDS_TO_END)

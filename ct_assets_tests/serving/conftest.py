@@ -8,7 +8,8 @@ from fastapi.testclient import TestClient
 
 from ct_assets.serving.app import create_app
 from ct_assets.serving.keys import Role
-from ct_assets.serving.platform import RunsAwayError, Serving
+from ct_assets.serving.platform import Serving
+from ct_assets.serving.runs import RunsAwayError
 from ct_assets.settings import Settings
 from ct_assets.settings.serving import ServingSettings
 

@@ -53,3 +53,13 @@ def test_every_route_answers_401_without_a_key_and_403_with_too_low_a_role(api):
 def test_what_is_no_key_is_refused(api, header):
     answer = api.client.get("/health/detailed", headers={"Authorization": header})
     assert (answer.status_code, answer.json()["code"]) == (401, "no_valid_key")
+
+
+def test_a_foreign_page_cannot_use_a_remembered_login(api):
+    api.client.post("/login", data={"key": api.keys["admin"]}, follow_redirects=False)
+    assert api.client.get("/health/detailed").status_code == 200
+    own, foreign = (
+        api.client.post("/v1/training", json={}, headers={"Origin": origin}).json()["code"]
+        for origin in ("http://testserver", "https://elsewhere.example")
+    )
+    assert (own, foreign) == ("invalid_request", "foreign_origin")

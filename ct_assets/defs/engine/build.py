@@ -26,6 +26,7 @@ from ct_assets.defs.engine.partitions import SETTINGS
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.resources import refuse_unknown
 from ct_assets.defs.operations import alerts, jobs, sensors
+from ct_assets.defs.operations.serving_batch import serving_batch_job
 from ct_assets.settings import Settings
 
 STAGES = (
@@ -59,6 +60,7 @@ def build_definitions(settings: Settings = SETTINGS) -> dg.Definitions:
             jobs.cohort_refresh_job,
             *jobs.heavy_jobs(settings),
             jobs.verify_job,
+            serving_batch_job,
         ],
         sensors=[sensors.inbox_sensor, sensors.clinic_table_sensor, _automation_sensor(), alerts.watch],
         schedules=[sensors.nightly_verification],
