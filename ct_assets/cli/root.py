@@ -323,6 +323,7 @@ def train(
         str | None, typer.Option(help="Name; default: that of the training configuration.")
     ] = None,
     fold: Annotated[str | None, typer.Option(help="One fold; default: all, one after the other.")] = None,
+    system: Annotated[str, typer.Option(help="Which system.")] = "lung",
     pause: Annotated[bool, typer.Option(help="Ask a running training to save all and make way.")] = False,
     stop: Annotated[bool, typer.Option(help="Ask one to end early and count with what it learnt.")] = False,
     status: Annotated[
@@ -335,9 +336,11 @@ def train(
 
     settings = load_settings(config)
     if pause or stop:
-        launch.steer(settings, experiment, fold, "pause" if pause else "stop")
+        launch.steer(settings, experiment, fold, "pause" if pause else "stop", system)
     elif status:
-        launch.show_training(settings, experiment)
+        launch.show_training(settings, experiment, system)
+    elif system != launch.LUNG:
+        launch.train_system(settings, system, experiment, fold)
     else:
         launch.train(settings, experiment=experiment, fold=fold)
 

@@ -4,6 +4,7 @@ Belongs here: finding and marking. Weights are not changed: what a network took 
 taken out again. A person decides whether to train anew.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ TRAINING_NAME = "training.json"
 PATIENTS_NAME = "patients.json"
 """Beside each training: who was in it, by pseudonym (`learning.training.train`)."""
 CARD_NAME = "card.md"
+BUNDLE_NAME = "bundle.json"
 HEADING = "## Withdrawn consent"
 LEARNED, MAY_HAVE = "learned", "may have learned"
 FINAL = "final"
@@ -69,6 +71,12 @@ def _in_system(subject: Subject, layout: Layout, system: registry.System) -> set
             if not (is_of_ledger and folder.name == str(placed["fold"])):
                 certain = is_of_ledger or "/" not in name
                 found.add((system.name, name, LEARNED if certain else MAY_HAVE))
+    bundles = {path.parent for path in models.rglob(BUNDLE_NAME)}
+    for bundle in sorted(bundles):
+        name = bundle.parent.relative_to(models).as_posix()
+        if members := [how for _, training, how in found if training.startswith(f"{name}/")]:
+            how = LEARNED if LEARNED in members else MAY_HAVE
+            found.add((system.name, f"{name}/{bundle.name}", how))
     if (layout.root / system.home / FINAL).is_dir() and is_known and models / FINAL not in folders:
         found.add((system.name, FINAL, LEARNED))
     return found
@@ -78,6 +86,8 @@ def _trainings(models: Path) -> list[Path]:
     """Return the folders of trainings; the phases below one are parts of it."""
     folders: list[Path] = []
     for folder in sorted({path.parent for path in models.rglob("*.safetensors")}):
+        if (folder / BUNDLE_NAME).exists():
+            continue  # learned from whoever its members learned from, which are trainings beside it
         if not any(folder.is_relative_to(training) for training in folders):
             folders.append(folder)
     return folders
@@ -143,7 +153,7 @@ def mark(subject: Subject, layout: Layout, stone: str, tracking_uri: str, now: d
         content.setdefault(stone, {"trainings": folds, "withdrawn_at": now.isoformat(timespec="seconds")})
         files.write_json(record, content)
         people = len(content)
-        cards = _note_in_cards(layout, experiment, people)
+        cards = _note_in_cards(layout, experiment, folds, people)
         told = _tell_tracking(layout, experiment, sorted(folds), people, tracking_uri)
         lines.append(
             f"experiment {experiment}: trainings {', '.join(sorted(folds))} "
@@ -152,10 +162,15 @@ def mark(subject: Subject, layout: Layout, stone: str, tracking_uri: str, now: d
     return lines
 
 
-def _note_in_cards(layout: Layout, experiment: str, people: int) -> int:
-    own = _home(layout, experiment) / "final" / CARD_NAME
-    if not own.exists():
-        return 0
+def _note_in_cards(layout: Layout, experiment: str, folds: Iterable[str], people: int) -> int:
+    cards = [_home(layout, experiment) / FINAL / CARD_NAME]
+    if (system := registry.find(experiment)) is not None and system.has_own_trainings:
+        named = {fold.rpartition("/")[0] for fold in folds if fold.endswith(f"/{FINAL}")}
+        cards += [layout.root / system.models / name / FINAL / CARD_NAME for name in sorted(named)]
+    return sum(_note_in_card(layout, card, people) for card in cards if card.exists())
+
+
+def _note_in_card(layout: Layout, own: Path, people: int) -> int:
     before = own.read_text(encoding="utf-8").split(HEADING)[0].rstrip()
     after = f"{before}\n\n{HEADING}\n{note(people)}\n"
     copies = [
@@ -211,7 +226,7 @@ def _tell_tracking(layout: Layout, experiment: str, folds: list[str], people: in
 
 def _tell_registry(client: Any, home: Path, record: Path, people: int) -> int:
     known = files.read_json(record)
-    digests = {files.read_json(path)["digest"] for path in home.glob("*/bundle.json")}
+    digests = {files.read_json(path)["digest"] for path in home.rglob(BUNDLE_NAME)}
     count = 0
     for version in client.search_model_versions(f"name='{known['name']}'"):
         if version.tags.get("bundle_digest") in digests or str(version.version) == str(known["version"]):

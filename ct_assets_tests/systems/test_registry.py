@@ -22,8 +22,33 @@ from ct_assets_tests.systems.toy import TOY
 registry.register(TOY)
 from ct_assets.defs.engine.build import build_definitions
 graph = build_definitions().resolve_asset_graph()
-node = next(graph.get(key) for key in graph.get_all_asset_keys() if key.to_user_string() == "toy_model")
-print(node.group_name, sorted(key.to_user_string() for key in node.parent_keys))
+for key in sorted(graph.get_all_asset_keys()):
+    node = graph.get(key)
+    if node.group_name == "toy":
+        print(key.to_user_string(), "<-", *sorted(parent.to_user_string() for parent in node.parent_keys))
+"""
+OF_THE_TOY = """
+toy_cohort <-
+toy_cv_report <- toy_cohort toy_predictions
+toy_final_model <- toy_cohort toy_cv_report toy_model
+toy_model <- toy_cohort
+toy_predictions <- toy_cohort toy_model
+toy_test_report <- toy_cohort toy_final_model
+"""
+TRAINED_BY_A_COMMAND = """
+import json, sys
+from pathlib import Path
+from ct_assets import registry
+from ct_assets_tests.systems.toy import TOY
+registry.register(TOY)
+from ct_assets.defs.engine.launch import train_system
+from ct_assets.settings import load_settings
+settings = load_settings(environ={"CT_ASSETS_DATA": sys.argv[1]})
+for _ in range(2):
+    print(json.dumps(sorted(map(str, train_system(settings, "toy", to_the_test=True).made))))
+for path in Path(sys.argv[1], "toy/models/toys/2").glob("best.safetensors"):
+    path.unlink()
+print(json.dumps(sorted(map(str, train_system(settings, "toy", to_the_test=True).made))))
 """
 
 
@@ -44,11 +69,34 @@ def subject(pseudonym):
 
 def test_its_assets_are_in_the_graph():
     printed = subprocess.check_output([sys.executable, "-c", GRAPH_WITH_IT], text=True)
-    assert printed.strip() == "toy ['fold_volumes']"
+    assert printed.strip() == OF_THE_TOY.strip()
+
+
+@pytest.mark.slow
+def test_a_command_trains_it_to_the_test_report_once_and_again_what_is_gone(tmp_path):
+    import json
+
+    printed = subprocess.check_output([sys.executable, "-c", TRAINED_BY_A_COMMAND, str(tmp_path)], text=True)
+    first, second, third = (json.loads(line) for line in printed.splitlines() if line.startswith("["))
+    folds = [str((f"toy_{part}", f"toys|{fold}")) for part in ("model", "predictions") for fold in "012"]
+    rest = [str((f"toy_{part}", "toys")) for part in ("cv_report", "final_model", "test_report")]
+    assert first == sorted([str(("toy_cohort", None)), *folds, *rest])
+    assert second == []
+    assert str(("toy_model", "toys|2")) in third
+    assert str(("toy_model", "toys|1")) not in third
+    assert (tmp_path / "reports/toy/tests/toys/index.html").exists()
 
 
 def test_a_withdrawal_names_its_trainings_by_their_patients(toy):
     assert affected_models.find(subject("P1"), toy) == {("toy", "e/0", affected_models.LEARNED)}
+    assert affected_models.find(subject("P2"), toy) == set()
+
+
+def test_a_bundle_learned_from_whoever_its_members_learned_from(toy):
+    files.write_bytes(toy.root / "toy/models/e/final/fold-0.safetensors", b"weights")
+    files.write_json(toy.root / "toy/models/e/final/bundle.json", {"digest": "d"})
+    learned = {("toy", "e/0", affected_models.LEARNED), ("toy", "e/final", affected_models.LEARNED)}
+    assert affected_models.find(subject("P1"), toy) == learned
     assert affected_models.find(subject("P2"), toy) == set()
 
 

@@ -16,6 +16,7 @@ from ct_assets.defs.assets import (
     evaluation,
     folds,
     intake,
+    systems,
     training,
     volumes,
 )
@@ -33,6 +34,7 @@ STAGES = (
     *(intake, deid, audits, cohort, volumes, folds, training, evaluation),
     *(import_module(system.assets) for system in registry.systems() if system.assets),
 )
+SYSTEMS = tuple(systems.assets(system) for system in registry.systems() if system.learning)
 PRELOAD = [
     "ct_assets.definitions",
     "polars",
@@ -51,8 +53,12 @@ def build_definitions(settings: Settings = SETTINGS) -> dg.Definitions:
     """Return the whole graph over the platform that `settings` describe."""
     refuse_unknown(settings.execution.resources, GRAPH)
     return dg.Definitions(
-        assets=dg.load_assets_from_modules(STAGES),
-        asset_checks=[*dg.load_asset_checks_from_modules(STAGES), *schemas.checks],
+        assets=[*dg.load_assets_from_modules(STAGES), *(asset for made in SYSTEMS for asset in made.assets)],
+        asset_checks=[
+            *dg.load_asset_checks_from_modules(STAGES),
+            *schemas.checks,
+            *(made.test_check for made in SYSTEMS),
+        ],
         jobs=[
             jobs.ingest_job,
             jobs.deidentify_job,

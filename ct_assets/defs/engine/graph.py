@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from ct_assets import registry
-from ct_assets.defs.engine import external, partitions
+from ct_assets.defs.engine import external, partitions, system_rows
 from ct_assets.defs.engine.node import Node
 from ct_assets.defs.engine.resources import op_tags
 from ct_assets.defs.operations import automation
@@ -404,9 +404,14 @@ GRAPH: dict[str, Node] = {
 }
 
 for _system in registry.systems():
+    if _system.learning is not None:
+        GRAPH |= system_rows.rows(_system)
     if _system.graph is not None:
         GRAPH |= import_module(_system.graph).NODES
 
+TRAINED_GROUPS = {"training", "evaluation"} | {
+    system.name for system in registry.systems() if system.learning
+}
 TRAINING_DOOR = ("fold_volumes", "split_drift")
 """How far the graph goes without a person."""
 
@@ -416,7 +421,7 @@ def asset_arguments(name: str) -> dict[str, Any]:
     node = GRAPH[name]
     return {
         **spec_arguments(name),
-        "partitions_def": partitions.DEFINITIONS[node.partition],
+        "partitions_def": partitions.definition(node.partition),
         "op_tags": op_tags(name),
     }
 
@@ -427,7 +432,7 @@ def spec_arguments(name: str) -> dict[str, Any]:
     return {
         "group_name": node.group,
         "kinds": set(node.kinds),
-        "owners": TRAINING_OWNERS if node.group in ("training", "evaluation") else OWNERS,
+        "owners": TRAINING_OWNERS if node.group in TRAINED_GROUPS else OWNERS,
         "code_version": node.code_version,
         "automation_condition": automation.on_changed_inputs if node.automated else None,
         "deps": [_dep(dep, node) for dep in node.deps],

@@ -5,11 +5,12 @@ in `defs.engine.pipeline` and the assets.
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ct_assets import progress
-from ct_assets.defs.engine import partitions
+from ct_assets import progress, registry
+from ct_assets.defs.engine import partitions, system_rows
 from ct_assets.defs.engine.experiments import begin_experiment
 from ct_assets.defs.engine.graph import GRAPH
 from ct_assets.defs.engine.instance import open_instance
@@ -19,6 +20,11 @@ from ct_assets.errors import UsageError
 from ct_assets.reports import index
 from ct_assets.settings import Settings
 from ct_assets.settings.training import TrainingConfig, load_training_config
+
+if TYPE_CHECKING:
+    from ct_assets.learning.system import System
+
+LUNG = "lung"
 
 
 def run_platform(settings: Settings, until: str | None = None, training: Path | None = None) -> Outcome:
@@ -58,16 +64,81 @@ def train(settings: Settings, experiment: str | None, fold: str | None) -> None:
     pipeline.outcome.raise_failures()
 
 
+def train_system(
+    settings: Settings,
+    system: str,
+    experiment: str | None = None,
+    fold: str | None = None,
+    *,
+    configuration: Path | None = None,
+    to_the_test: bool = False,
+) -> Outcome:
+    """Launch the training partitions of one experiment of a system, all folds or one; then its report, if all are there.
+
+    What its trainings are made of is brought up to date first. `configuration` is a training configuration file.
+    `to_the_test` goes on to final model and test report.
+    """
+    from ct_assets.defs.assets.systems import begin_experiment
+    from ct_assets.learning.system import load
+
+    loaded, entry = load(system), registry.find(system)
+    folds = partitions.fold_names(settings)
+    if fold is not None and fold not in folds:
+        raise UsageError(f"--fold {fold}: the folds are {', '.join(folds)}")
+    Platform(settings).admit()
+    with open_instance(settings) as instance:
+        pipeline = Pipeline(settings, instance)
+        for upstream in _own_upstream(system, entry.inputs if entry is not None else ()):
+            pipeline.refresh([upstream])
+        if not pipeline.outcome.failed:
+            name = experiment or _experiment_of(loaded, settings, configuration)
+            opened = begin_experiment(pipeline.platform, loaded, name, configuration)
+            of_folds = [
+                system_rows.name_of(system, part) for part in (system_rows.MODEL, system_rows.PREDICTIONS)
+            ]
+            pipeline.add_experiment(name, GRAPH[of_folds[0]].partition or "")
+            wanted = [each for each in opened.folds if fold in (None, each)]
+            pipeline.refresh(of_folds, [partitions.join_key(name, each) for each in wanted])
+            further = (system_rows.FINAL_MODEL, system_rows.TEST_REPORT) if to_the_test else ()
+            parts = (system_rows.CV_REPORT, *further)
+            if fold is None and not pipeline.outcome.failed:
+                pipeline.refresh([system_rows.name_of(system, part) for part in parts], [name])
+    if not pipeline.outcome.made and not pipeline.outcome.failed:
+        progress.say("nothing to do: these folds are trained on what is there")
+    pipeline.outcome.raise_failures()
+    return pipeline.outcome
+
+
+def _own_upstream(group: str, names: Sequence[str]) -> list[str]:
+    """Return those of the assets and of what they are made of that a system makes itself, in order."""
+    ordered: list[str] = []
+    for name in names:
+        if GRAPH[name].group == group:
+            ordered += [*_own_upstream(group, GRAPH[name].deps), name]
+    return list(dict.fromkeys(ordered))
+
+
+def _experiment_of(system: "System[Any]", settings: Settings, configuration: Path | None) -> str:
+    from ct_assets.settings.load import read_section
+
+    config = read_section(configuration, system.config) if configuration else system.default_config(settings)
+    return str(config.experiment)
+
+
 def steer(
-    settings: Settings, experiment: str | None, fold: str | None, wish: Literal["pause", "stop"]
+    settings: Settings,
+    experiment: str | None,
+    fold: str | None,
+    wish: Literal["pause", "stop"],
+    system: str = LUNG,
 ) -> None:
     """Ask running trainings to save everything and make way, or to end early. Raises `UsageError` if none runs."""
     from ct_assets.learning.training import control, state
 
-    name = experiment or load_training_config(settings.training).experiment
-    asked = []
+    home = _folder(settings, system, experiment)
+    name, asked = home.name, []
     for each in [fold] if fold is not None else partitions.fold_names(settings):
-        model_dir = settings.layout.fold_model(name, each)
+        model_dir = home / each
         found = state.read(model_dir)
         if found is not None and found.is_alive:
             control.request(model_dir, wish)
@@ -80,14 +151,27 @@ def steer(
     progress.say(f"asked fold {', '.join(asked)} of {name} to {wish}; it does so after the step under way")
 
 
-def show_training(settings: Settings, experiment: str | None) -> None:
+def show_training(settings: Settings, experiment: str | None, system: str = LUNG) -> None:
     """Print where each fold's training stands."""
     from ct_assets.learning.training import state
 
-    name = experiment or load_training_config(settings.training).experiment
+    home = _folder(settings, system, experiment)
     for fold in partitions.fold_names(settings):
-        found = state.read(settings.layout.fold_model(name, fold))
-        progress.say(f"{name} fold {fold}: {found.line() if found else 'not started'}")
+        found = state.read(home / fold)
+        progress.say(f"{home.name} fold {fold}: {found.line() if found else 'not started'}")
+
+
+def _folder(settings: Settings, system: str, experiment: str | None) -> Path:
+    """Return the folder of a system's experiment; by default of the one that its configuration names."""
+    from ct_assets.learning.experiment import folder_of
+
+    if system == LUNG:
+        name = experiment or load_training_config(settings.training).experiment
+    else:
+        from ct_assets.learning.system import load
+
+        name = experiment or _experiment_of(load(system), settings, None)
+    return folder_of(name, settings.layout, system)
 
 
 def write_status_page(settings: Settings) -> Path:

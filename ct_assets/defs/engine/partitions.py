@@ -6,7 +6,6 @@ series are no partitions but rows of tables: tens of thousands of keys slow the 
 
 import warnings
 from collections.abc import Iterable
-from typing import Literal
 
 import dagster as dg
 
@@ -19,16 +18,8 @@ EXPERIMENT = "experiment"
 STUDY = "study"
 CONFIGURATION = "configuration"
 
-Kind = Literal[
-    "batch",
-    "fold",
-    "experiment",
-    "experiment_fold",
-    "derived",
-    "study",
-    "brain_configuration",
-    "brain_fold",
-]
+Kind = str
+"""A key of `DEFINITIONS`; `experiment@nodules` and `experiment_fold@nodules` are of the experiments of one system."""
 
 SETTINGS = load_settings()
 """The settings in force when the code location was loaded: they fix the static partitions."""
@@ -66,6 +57,35 @@ DEFINITIONS: dict[Kind | None, dg.PartitionsDefinition | None] = {
 }
 
 
+def of_system(kind: Kind, system: str) -> Kind:
+    """Return the kind `experiment` or `experiment_fold` of a system's own experiments."""
+    return f"{kind}@{system}"
+
+
+def dynamic_name(kind: Kind) -> str:
+    """Return under which name Dagster keeps the experiments of a kind `experiment` or `experiment_fold`."""
+    _, _, system = kind.partition("@")
+    return f"{system}_{EXPERIMENT}" if system else EXPERIMENT
+
+
+def definition(kind: Kind | None) -> dg.PartitionsDefinition | None:
+    """Return the partitions of a kind."""
+    if kind is None or "@" not in kind:
+        return DEFINITIONS[kind]
+    of_experiments = dg.DynamicPartitionsDefinition(name=dynamic_name(kind))
+    if kind.startswith("experiment_fold@"):
+        return dg.MultiPartitionsDefinition({EXPERIMENT: of_experiments, FOLD: folds})
+    return of_experiments
+
+
+def _same_experiments(upstream: Kind | None, downstream: Kind | None) -> bool:
+    """Tell whether one asset has folds of the experiments that the other is of."""
+    if upstream is None or downstream is None:
+        return False
+    (fine, _, one), (coarse, _, other) = upstream.partition("@"), downstream.partition("@")
+    return one == other and (fine, coarse) == ("experiment_fold", "experiment")
+
+
 def mapping(upstream: Kind | None, downstream: Kind | None) -> dg.PartitionMapping | None:
     """Return how partitions of a `downstream` asset take those of an `upstream` one; None where it is plain."""
     if upstream == downstream or upstream is None:
@@ -73,9 +93,9 @@ def mapping(upstream: Kind | None, downstream: Kind | None) -> dg.PartitionMappi
     with warnings.catch_warnings():
         # In beta for years, and the only mapping of its kind; the pinned version is the one that is tested.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        if downstream == "experiment_fold" and upstream == "fold":
+        if downstream is not None and downstream.startswith("experiment_fold") and upstream == "fold":
             return dg.MultiToSingleDimensionPartitionMapping(FOLD)
-        if downstream == "experiment" and upstream == "experiment_fold":
+        if _same_experiments(upstream, downstream):
             return dg.MultiToSingleDimensionPartitionMapping(EXPERIMENT)
         if downstream == "brain_configuration" and upstream == "brain_fold":
             return dg.MultiToSingleDimensionPartitionMapping(CONFIGURATION)
@@ -90,9 +110,14 @@ def upstream_keys(
         return [None]
     if upstream == downstream:
         return [key]
-    if key is not None and downstream == "experiment_fold" and upstream == "fold":
+    if (
+        key is not None
+        and downstream is not None
+        and downstream.startswith("experiment_fold")
+        and upstream == "fold"
+    ):
         return [split_key(key)[1]]
-    if key is not None and downstream == "experiment" and upstream == "experiment_fold":
+    if key is not None and _same_experiments(upstream, downstream):
         return [other for other in all_upstream if split_key(other)[0] == key]
     if key is not None and downstream == "brain_configuration" and upstream == "brain_fold":
         return [other for other in all_upstream if split_key(other)[0] == key]

@@ -101,9 +101,9 @@ class Pipeline:
             if stale:
                 self._run(stale, key)
 
-    def add_experiment(self, experiment: str) -> None:
-        """Make a partition of an experiment's name."""
-        self.instance.add_dynamic_partitions(partitions.EXPERIMENT, [experiment])
+    def add_experiment(self, experiment: str, kind: partitions.Kind = partitions.EXPERIMENT) -> None:
+        """Make a partition of an experiment's name; `kind` is that of the system's assets."""
+        self.instance.add_dynamic_partitions(partitions.dynamic_name(kind), [experiment])
 
     def stale(self, names: list[str], key: str | None) -> list[str]:
         """Return the assets to make: those whose inputs changed, and what of `names` stands behind them.

@@ -173,8 +173,8 @@ def partition_keys(instance: dg.DagsterInstance, platform: Platform, name: str) 
         return [None]
     if kind == "batch":
         return sorted(instance.get_dynamic_partitions(partitions.BATCH))
-    if kind == "experiment":
-        return sorted(instance.get_dynamic_partitions(partitions.EXPERIMENT))
+    if kind.partition("@")[0] == "experiment":
+        return sorted(instance.get_dynamic_partitions(partitions.dynamic_name(kind)))
     if kind == "study":
         return sorted(instance.get_dynamic_partitions(partitions.STUDY))
     if kind == "brain_configuration":
@@ -190,7 +190,7 @@ def partition_keys(instance: dg.DagsterInstance, platform: Platform, name: str) 
     folds = partitions.fold_names(platform.settings)
     if kind == "fold":
         return folds
-    experiments = sorted(instance.get_dynamic_partitions(partitions.EXPERIMENT))
+    experiments = sorted(instance.get_dynamic_partitions(partitions.dynamic_name(kind)))
     return [partitions.join_key(experiment, fold) for experiment in experiments for fold in folds]
 
 

@@ -8,7 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ct_assets.defs.engine import partitions
+from ct_assets import registry
+from ct_assets.defs.engine import partitions, system_rows
 from ct_assets.errors import UsageError
 from ct_assets.settings.service import Resources
 
@@ -42,7 +43,15 @@ one would keep the step waiting for ever. `execution: {resources: {fold_model: {
 
 def of(name: str, overrides: Mapping[str, Resources]) -> Resources:
     """Return what the steps of asset `name` ask for."""
-    return overrides.get(name) or DEFAULTS.get(name, SMALL)
+    return overrides.get(name) or DEFAULTS.get(name) or _of_system(name)
+
+
+def _of_system(name: str) -> Resources:
+    """Return what the assets of a system that is trained by folds ask for."""
+    for system in registry.systems():
+        if system.learning and (part := system_rows.part_of(system, name)):
+            return system_rows.RESOURCES.get(part, SMALL)
+    return SMALL
 
 
 def op_tags(name: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The ledger of readings of the test split: who read it, with what, and whether it was forced.
 
-Reading means scoring predictions against the test labels. The ledger is one for the whole platform, since a
-test set that was read for one experiment is no longer new to the next. Lines are only ever added, each with
+Reading means scoring predictions against the test labels. The ledger is one for the whole platform; a system's test set
+that was read for one experiment is no longer new to the next. Lines are only ever added, each with
 the digest of the line before. A record beside the ledger remembers every line's digest, so that a ledger that was
 deleted or cut is noticed. A last line that a crash left unfinished was no reading (no label was opened yet): it is
 said, passed over, and replaced by the next one.
@@ -57,6 +57,11 @@ def readings(layout: Layout) -> list[MadeReading]:
     return [MadeReading(line["experiment"], line["is_forced"], line["read_at"]) for line in lines]
 
 
+def _system_of(line: dict[str, Any]) -> str:
+    """Return the system of a line, whose test patients are its own: `nodules/first` is of nodules; lung names none."""
+    return str(line["experiment"]).rpartition("/")[0]
+
+
 class Readings:
     """The ledger in a folder."""
 
@@ -89,8 +94,11 @@ class Readings:
             if self.has(reading):
                 self._remember()
                 return  # it was begun and broken off: nothing new is learnt from it
-            if self.lines and not force:
-                first = self.lines[0]
+            before = [
+                line for line in self.lines if _system_of(line) == reading.experiment.rpartition("/")[0]
+            ]
+            if before and not force:
+                first = before[0]
                 raise UsageError(
                     f"test_already_read: the test split was read at {first['read_at']} for experiment "
                     f"{first['experiment']}; a second reading with another model, settings or patients needs "
@@ -99,7 +107,7 @@ class Readings:
             line: dict[str, Any] = {
                 **reading.model_dump(mode="json"),
                 "reading_digest": reading.digest,
-                "is_forced": bool(self.lines),
+                "is_forced": bool(before),
                 "previous": self.lines[-1]["line_digest"] if self.lines else "",
                 "read_at": datetime.now(UTC).isoformat(timespec="seconds"),
             }

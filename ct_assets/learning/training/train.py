@@ -81,6 +81,11 @@ def train_fold(
         return done
     if not examples.patients("train"):
         raise UsageError(f"{experiment.name}, fold {fold}: has no training examples; see the fold's report")
+    if shared := set(examples.patients("train")) & set(examples.patients("validation")):
+        raise UsageError(
+            f"{experiment.name}, fold {fold}: {len(shared)} patients are in training and validation; "
+            "a patient's examples stay together"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with _only_training_of(folder, f"{experiment.name}, fold {fold}"):
         job = Job(

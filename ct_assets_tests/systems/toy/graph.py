@@ -1,5 +1,5 @@
-"""The toy system's rows of the graph table."""
+"""The toy system's own rows of the graph table."""
 
 from ct_assets.defs.engine.node import Node
 
-NODES = {"toy_model": Node("toy", "experiment_fold", ("fold_volumes",), ("labels.stages",), automated=False)}
+NODES = {"toy_cohort": Node("toy", None, (), automated=False)}
