@@ -176,4 +176,14 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "The series is in two of the given subsets; it would be learned and tested.",
         "Keep it in one.",
     ),
+    (
+        "nodule_series_not_annotated",
+        "No read message is about the series, so nobody knows where its nodules are.",
+        "Add its message to the folder of annotations.",
+    ),
+    (
+        "annotation_outside_volume",
+        "The annotation lies outside the volume; it is not used.",
+        "Find out which series the file belongs to.",
+    ),
 )

@@ -70,3 +70,59 @@ class NoduleReference(dy.Schema):
     spiculation = dy.Float64(nullable=True)
     texture = dy.Float64(nullable=True)
     malignancy = dy.Float64(nullable=True)
+
+
+class NoduleConsensus(dy.Schema):
+    """A row a nodule whose consensus mask has voxels: where they lie."""
+
+    series_uid = dy.String(primary_key=True)
+    nodule = dy.Int64(primary_key=True, min=0)
+    """Number in its scan, as in the table of nodules."""
+    x_mm = dy.List(dy.Float64(), nullable=False)
+    """Centres of the voxels, LPS; aligned with y and z."""
+    y_mm = dy.List(dy.Float64(), nullable=False)
+    z_mm = dy.List(dy.Float64(), nullable=False)
+
+
+class NoduleVolumes(dy.Schema):
+    """A row a CT series that nodules may be learned from, also where it is left out."""
+
+    series_uid = dy.String(primary_key=True)
+    patient_id = dy.String()
+    """As the images have it; the series UID where they have none."""
+    is_ready = dy.Bool()
+    """False where it is left out."""
+    reasons = dy.List(dy.String(), nullable=False)
+    """Why it is left out."""
+    warnings = dy.List(dy.String(), nullable=False)
+    has_lungs = dy.Bool()
+    """Whether a lung mask was found; without one the whole volume is kept."""
+    image_key = dy.String(nullable=True)
+    """Entry of the store: HU on the network's grid."""
+    mask_key = dy.String(nullable=True)
+    """Entry of the store: 1 in nodules of the reference, on the same grid."""
+
+
+class NoduleTruths(dy.Schema):
+    """A row a finding of the reference or an excluded one, as an evaluation counts them."""
+
+    series_uid = dy.String(primary_key=True)
+    number = dy.Int64(primary_key=True, min=0)
+    x_mm = dy.Float64()
+    """Centre, LPS."""
+    y_mm = dy.Float64()
+    z_mm = dy.Float64()
+    diameter_mm = dy.Float64()
+    """Of the ball with its volume; negative where it is not known."""
+    axis_1_mm = dy.Float64(nullable=True)
+    """Principal diameters of the consensus mask, the longest first; null without one."""
+    axis_2_mm = dy.Float64(nullable=True)
+    axis_3_mm = dy.Float64(nullable=True)
+    kind = dy.String(nullable=True)
+    """solid, part_solid, ground_glass or calcified, by the mean ratings; null where they were not given."""
+    triage = dy.Int64(nullable=True, min=1, max=10)
+    """Score; null without a rating of malignancy."""
+    is_excluded = dy.Bool()
+    """Marks on it count neither way: fewer than 3 readers, below 3 mm, or no nodule."""
+    reasons = dy.List(dy.String(), nullable=False)
+    """Why it is not used at all; empty where it is."""

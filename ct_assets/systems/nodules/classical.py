@@ -10,16 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ct_assets.imaging.resample import grid_at, onto, oriented
 from ct_assets.imaging.volume import Volume
-from ct_assets.systems.nodules import findings, lungs, peaks
+from ct_assets.systems.nodules import findings, peaks, volumes
 from ct_assets.systems.nodules.detector import Detection, Detections
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 Voxel = tuple[int, int, int]
 
-SPACING_MM = 1.0
 DIAMETERS_MM = (4.0, 6.0, 9.0, 13.0, 18.0)
 LOW_HU, HIGH_HU = -1000.0, 400.0
 LUNG_HU = -850.0
@@ -31,31 +29,36 @@ HALF_DOT = 0.15
 class Classical:
     """Dots of 4 to 18 mm in the lung mask."""
 
+    spacing_mm: float = 1.0
+    """Isotropic voxels, along the patient's axes closest to the volume's."""
     least_dot: float = 0.03
     """Weaker dots are no findings."""
     most: int = 100
     name: str = "classical"
 
     def detect(self, volume: Volume) -> Detections:
-        """Return the dots of the lungs, on a grid of 1 mm along the patient's axes closest to the volume's."""
-        turned = oriented(volume)
-        fine = onto(turned, grid_at(turned.grid, (SPACING_MM,) * 3))
-        found = lungs.segment(fine)
-        if found is None:
+        """Return the dots of the lungs."""
+        return self.detect_prepared(volumes.prepare(volume, self.spacing_mm))
+
+    def detect_prepared(self, prepared: volumes.Prepared) -> Detections:
+        """Return the dots of a volume that is on the detector's grid already."""
+        fine, mask = prepared.image, prepared.lungs
+        if mask is None:
             return Detections(fine, None, ())
-        dots, scale = _dots(fine, found.mask)
+        step = float(np.mean(fine.grid.spacing_mm))
+        dots, scale = _dots(fine, mask, step)
         places, heights = peaks.local_maxima(dots, self.least_dot)
         rows = []
         for place, height in zip(places[: self.most], heights[: self.most], strict=True):
             k, j, i = (round(value) for value in place.tolist())
-            part, first = _grown(fine.array, (k, j, i), float(scale[k, j, i]))
+            part, first = _grown(fine.array, (k, j, i), float(scale[k, j, i]), step)
             confidence = float(height / (height + HALF_DOT))
             finding = findings.measure(part, fine, confidence=confidence, first=first)
             rows.append(Detection(finding, part, first))
-        return Detections(fine, found.mask, tuple(rows))
+        return Detections(fine, mask, tuple(rows))
 
 
-def _dots(volume: Volume, inside: Flags) -> tuple[Floats, Floats]:
+def _dots(volume: Volume, inside: Flags, step_mm: float) -> tuple[Floats, Floats]:
     """Return the largest dot response over all scales within the mask, and the diameter it belongs to."""
     from scipy import ndimage
 
@@ -69,7 +72,7 @@ def _dots(volume: Volume, inside: Flags) -> tuple[Floats, Floats]:
     best, scale = np.zeros(image.shape, np.float32), np.zeros(image.shape, np.float32)
     for diameter in DIAMETERS_MM:
         # A ball answers most at a sigma of its radius over the root of 3, in three dimensions.
-        sigma = diameter / (2 * np.sqrt(3))
+        sigma = diameter / (2 * np.sqrt(3)) / step_mm
         strength = _dot(image, sigma, where)
         at = tuple(where.T)
         better = strength > best[at]
@@ -105,20 +108,22 @@ def _second_derivatives(image: Floats, sigma: float) -> Iterator[Floats]:
             yield ndimage.gaussian_filter(image, sigma, order=order, mode="nearest", truncate=3.0)
 
 
-def _grown(array: npt.NDArray[np.generic], centre: Voxel, diameter_mm: float) -> tuple[Flags, Voxel]:
+def _grown(
+    array: npt.NDArray[np.generic], centre: Voxel, diameter_mm: float, step_mm: float
+) -> tuple[Flags, Voxel]:
     """Return the voxels around a peak that are nearer to its HU than to lung, connected, within its scale.
 
     They come as a part of the volume, with the part's first voxel.
     """
     from scipy import ndimage
 
-    reach = round(diameter_mm) + 1
+    reach = round(diameter_mm / step_mm) + 1
     low = [max(value - reach, 0) for value in centre]
     box = tuple(slice(start, value + reach + 1) for start, value in zip(low, centre, strict=True))
     part = np.asarray(array[box], dtype=np.float32)
     here = tuple(value - start for value, start in zip(centre, low, strict=True))
     axes = np.indices(part.shape) - np.array(here).reshape(3, 1, 1, 1)
-    near = np.linalg.norm(axes * SPACING_MM, axis=0) <= 0.75 * diameter_mm
+    near = np.linalg.norm(axes * step_mm, axis=0) <= 0.75 * diameter_mm
     peak = float(np.median(part[tuple(slice(max(value - 1, 0), value + 2) for value in here)]))
     bright = (part > (peak + LUNG_HU) / 2) & near
     bright[here] = True

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ct_assets.imaging.volume import Volume
 from ct_assets.systems.nodules.findings import Finding
+from ct_assets.systems.nodules.marks import Mark
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,8 @@ class Detection:
     """Its mask (k, j, i), as a part of the volume of `Detections`."""
     first: tuple[int, int, int]
     """First voxel of the part."""
+    mark: Mark | None = None
+    """Where the detector itself puts it, and how large; null where its mask is all there is."""
 
     def mask(self, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
         """Return the mask of the whole volume."""

@@ -10,17 +10,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dataframely as dy
 import polars as pl
 
 from ct_assets import files, progress, tables
 from ct_assets.dicom import index as headers
 from ct_assets.errors import UsageError
 from ct_assets.systems.nodules import lidc, planes, reference
-from ct_assets.tables.nodules import NoduleMarks, NoduleReference, NoduleScans
+from ct_assets.tables.nodules import NoduleConsensus, NoduleMarks, NoduleReference, NoduleScans
 
 MOST_SESSIONS = 4
 """Readers of an LIDC scan. More in one file are taken as they are; several files are not joined to more."""
-OWN_FILES = ("files.jsonl", "scans.parquet", "marks.parquet", "nodules.parquet", "timings.json")
+OWN_FILES = (
+    "files.jsonl",
+    "scans.parquet",
+    "marks.parquet",
+    "nodules.parquet",
+    "consensus.parquet",
+    "timings.json",
+)
 
 
 @dataclass
@@ -45,7 +53,7 @@ class MessageFile:
 
 
 def run(xml_dir: Path, output_dir: Path, images_dir: Path, *, workers: int) -> list[MessageFile]:
-    """Read all messages below `xml_dir`, and write files.jsonl, scans, marks, nodules and timings.json.
+    """Read all messages below `xml_dir`; write files.jsonl, scans, marks, nodules, consensus and timings.json.
 
     Raises `UsageError` where a folder is missing or `xml_dir` holds no file. A file that cannot be used is a line.
     """
@@ -68,7 +76,13 @@ def run(xml_dir: Path, output_dir: Path, images_dir: Path, *, workers: int) -> l
         step.items = len(scans)
     rows = _rows(scans)
     files.write_jsonl(output_dir / "files.jsonl", [file.row() for file in read])
-    for name, schema in (("scans", NoduleScans), ("marks", NoduleMarks), ("nodules", NoduleReference)):
+    schemas: dict[str, type[dy.Schema]] = {
+        "scans": NoduleScans,
+        "marks": NoduleMarks,
+        "nodules": NoduleReference,
+        "consensus": NoduleConsensus,
+    }
+    for name, schema in schemas.items():
         tables.write_table(output_dir / f"{name}.parquet", tables.frame(rows[name], schema), schema)
     timings.write(output_dir)
     return read
@@ -82,6 +96,7 @@ class Scan:
     sessions: int
     marks: list[reference.PlacedMark]
     nodules: list[reference.Nodule]
+    planes: planes.Planes
 
 
 def _paths(xml_dir: Path, output_dir: Path) -> list[Path]:
@@ -142,7 +157,7 @@ def _scans(read: list[MessageFile], images: dict[str, pl.DataFrame]) -> list[Sca
         for file in members:
             if file.message is not None:
                 file.reasons += sorted(lost)
-        scans.append(Scan(uid, len(message.sessions), marks, nodules))
+        scans.append(Scan(uid, len(message.sessions), marks, nodules, stack))
     return scans
 
 
@@ -184,5 +199,11 @@ def _rows(scans: list[Scan]) -> dict[str, list[dict[str, Any]]]:
             reference.nodule_row(scan.uid, number, nodule)
             for scan in scans
             for number, nodule in enumerate(scan.nodules)
+        ],
+        "consensus": [
+            reference.consensus_row(scan.uid, number, nodule, scan.planes)
+            for scan in scans
+            for number, nodule in enumerate(scan.nodules)
+            if len(nodule.consensus)
         ],
     }

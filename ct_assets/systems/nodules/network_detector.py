@@ -11,14 +11,12 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from ct_assets.imaging.resample import grid_at, onto, oriented
 from ct_assets.imaging.volume import Grid, Volume
-from ct_assets.systems.nodules import blend, findings, lungs, patches, peaks
+from ct_assets.systems.nodules import blend, findings, patches, peaks, volumes
 from ct_assets.systems.nodules.detector import Detection, Detections
 from ct_assets.systems.nodules.marks import Mark
 from ct_assets.systems.nodules.network import NoduleNetwork
 
-SPACING_MM = 1.0
 LEAST_HEAT = 0.05
 APART_MM = 5.0
 MOST = 100
@@ -36,10 +34,11 @@ class Decoding:
 
 @dataclass(frozen=True, eq=False)
 class NetworkDetector:
-    """The network on a grid of 1 mm along the patient's axes."""
+    """The network on its grid: isotropic, along the patient's axes, cut to the lungs."""
 
     network: NoduleNetwork
     patch_size: tuple[int, int, int] = (96, 96, 96)
+    spacing_mm: float = 1.0
     overlap: float = 0.5
     mode: blend.Mode = "gaussian"
     decoding: Decoding = Decoding()
@@ -47,17 +46,20 @@ class NetworkDetector:
 
     def detect(self, volume: Volume) -> Detections:
         """Return the findings of a volume in HU. The network must be in eval mode."""
-        turned = oriented(volume)
-        fine = onto(turned, grid_at(turned.grid, (SPACING_MM,) * 3))
+        prepared = volumes.prepare(volume, self.spacing_mm)
+        return self.detect_prepared(prepared)
+
+    def detect_prepared(self, prepared: volumes.Prepared, scan: str = "") -> Detections:
+        """Return the findings of a volume that is on the network's grid already."""
+        fine = prepared.image
         maps = run(self.network, fine, self.patch_size, overlap=self.overlap, mode=self.mode)
-        found = lungs.segment(fine)
         drawn, _ = ndimage.label(maps["mask"][0].numpy() > 0)
         rows = []
-        for mark in marks(maps, fine.grid, "", self.decoding):
+        for mark in marks(maps, fine.grid, scan, self.decoding):
             part, first = _part(drawn, fine.grid, mark)
             finding = findings.measure(part, fine, confidence=mark.score, first=first)
-            rows.append(Detection(replace(finding, triage=mark.triage), part, first))
-        return Detections(fine, None if found is None else found.mask, tuple(rows))
+            rows.append(Detection(replace(finding, triage=mark.triage), part, first, mark))
+        return Detections(fine, prepared.lungs, tuple(rows))
 
 
 def run(

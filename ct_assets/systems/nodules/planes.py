@@ -59,10 +59,14 @@ class Planes:
             self.origins[plane] + column[..., None] * self.along_row + row[..., None] * self.along_column
         )
 
-    def centre(self, voxels: Integers) -> Floats:
-        """Return the mean LPS position of voxels, given as plane * rows * columns + pixel."""
+    def positions(self, voxels: Integers) -> Floats:
+        """Return the LPS positions (voxels, 3) of voxels, given as plane * rows * columns + pixel."""
         plane, pixel = np.divmod(voxels, self.rows * self.columns)
-        return np.asarray(self.world(plane, pixel).mean(axis=0))
+        return self.world(plane, pixel)
+
+    def centre(self, voxels: Integers) -> Floats:
+        """Return the mean LPS position of voxels."""
+        return np.asarray(self.positions(voxels).mean(axis=0))
 
 
 def of_index(index: pl.DataFrame) -> dict[str, pl.DataFrame]:

@@ -132,6 +132,18 @@ def nodule_row(series_uid: str, number: int, nodule: Nodule) -> dict[str, Any]:
     }
 
 
+def consensus_row(series_uid: str, number: int, nodule: Nodule, planes: Planes) -> dict[str, Any]:
+    """Return a nodule's row of `NoduleConsensus`."""
+    x, y, z = planes.positions(nodule.consensus).T
+    return {
+        "series_uid": series_uid,
+        "nodule": number,
+        "x_mm": x.tolist(),
+        "y_mm": y.tolist(),
+        "z_mm": z.tolist(),
+    }
+
+
 def diameter_of(volume_mm3: float) -> float:
     """Return the diameter of the ball with that volume."""
     return float((6 * volume_mm3 / np.pi) ** (1 / 3))

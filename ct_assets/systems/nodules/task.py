@@ -11,7 +11,7 @@ import polars as pl
 from torch import Tensor, nn
 
 from ct_assets.learning.training.task import Direction, Task, Validation
-from ct_assets.systems.nodules import network_detector
+from ct_assets.systems.nodules import network_detector, volumes
 from ct_assets.systems.nodules.losses import NoduleLoss
 from ct_assets.systems.nodules.marks import Evaluated, Mark, Truth, pairs
 from ct_assets.systems.nodules.network import NoduleNetwork
@@ -59,19 +59,23 @@ class NoduleTask(Task):
         *,
         loss: NoduleLoss | None = None,
         decoding: network_detector.Decoding | None = None,
+        overlap: float = 0.5,
     ) -> None:
         self.network = network
         self.module = NoduleModule(network, loss or NoduleLoss())
         self.batches = batches
         self.patch_size = batches.patch_size
         self.cases = validation
+        self.overlap = overlap
         self.decoding = decoding or network_detector.Decoding()
 
     def validate(self, rank: int, ranks: int) -> list[tuple[Any, ...]]:
         """Return the marks of this rank's scans as rows of `MARK_SCHEMA`."""
         rows: list[tuple[Any, ...]] = []
         for case in self.cases[rank::ranks]:
-            maps = network_detector.run(self.network, case.image, self.patch_size)
+            maps = network_detector.run(
+                self.network, volumes.whole(case.image), self.patch_size, overlap=self.overlap
+            )
             for mark in network_detector.marks(maps, case.image.grid, case.scan, self.decoding):
                 rows.append((mark.scan, *mark.centre_mm, mark.score, mark.diameter_mm, mark.triage))
         return rows

@@ -33,7 +33,7 @@ def invented(number, count=1, side=24):
     hu = np.where(mask, 30.0, -850.0) + rng.normal(0, 30, grid.shape)
     return NoduleCase(
         f"1.2.{number}", Volume(hu.astype(np.float32), grid), centres, np.repeat(sizes[:, None], 3, 1),
-        mask, np.ones(count),
+        Volume(mask.astype(np.uint8), grid), np.ones(count),
     )  # fmt: skip
 
 
