@@ -106,3 +106,12 @@ register(
         ledger="brain/splits.parquet",
     )
 )
+register(
+    System(
+        name="nodules",
+        home="nodules",
+        holds_originals=True,
+        predictor="ct_assets.systems.nodules.predict",
+        needs={"nodules": ("nodules/*", "models/test_readings*", "reports/*")},
+    )
+)

@@ -186,4 +186,9 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "The annotation lies outside the volume; it is not used.",
         "Find out which series the file belongs to.",
     ),
+    (
+        "lungs_not_found",
+        "No lung was found in the volume, so nothing was looked for.",
+        "Check that the scan is a chest CT in Hounsfield units.",
+    ),
 )

@@ -95,8 +95,8 @@ class NoduleVolumes(dy.Schema):
     reasons = dy.List(dy.String(), nullable=False)
     """Why it is left out."""
     warnings = dy.List(dy.String(), nullable=False)
-    has_lungs = dy.Bool()
-    """Whether a lung mask was found; without one the whole volume is kept."""
+    lungs_key = dy.String(nullable=True)
+    """Entry of the store: 1 in the lungs, on the image's grid; all 0 with the warning `lungs_not_found`."""
     image_key = dy.String(nullable=True)
     """Entry of the store: HU on the network's grid."""
     mask_key = dy.String(nullable=True)

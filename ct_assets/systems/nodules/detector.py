@@ -10,8 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ct_assets.imaging.volume import Volume
-from ct_assets.systems.nodules.findings import Finding
+from ct_assets.systems.nodules.findings import Filters, Finding, select
 from ct_assets.systems.nodules.marks import Mark
+from ct_assets.systems.nodules.reference import diameter_of
+from ct_assets.systems.nodules.volumes import Prepared
+
+EVALUATED = Filters(least_diameter_mm=None, most_diameter_mm=None)
+"""An evaluation leaves out what lies outside the lungs, double marks and all beyond 100; it asks for no confidence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +28,6 @@ class Detection:
     """Its mask (k, j, i), as a part of the volume of `Detections`."""
     first: tuple[int, int, int]
     """First voxel of the part."""
-    mark: Mark | None = None
-    """Where the detector itself puts it, and how large; null where its mask is all there is."""
 
     def mask(self, shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
         """Return the mask of the whole volume."""
@@ -45,12 +48,27 @@ class Detections:
     rows: tuple[Detection, ...]
     """The most confident first."""
 
+    def marks(self, scan: str, filters: Filters = EVALUATED) -> list[Mark]:
+        """Return the findings that an evaluation counts; the diameter is that of the ball with the volume."""
+        kept, _ = select([row.finding for row in self.rows], filters, lungs=self.lungs)
+        return [
+            Mark(scan, one.centre_lps_mm, one.confidence, diameter_of(one.volume_mm3), one.triage)
+            for one in kept
+        ]
+
 
 class Detector(Protocol):
     """Finds nodules in a chest CT in HU, whatever its grid."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its name in reports."""
+        ...
 
     def detect(self, volume: Volume) -> Detections:
         """Return the findings, before filters."""
+        ...
+
+    def detect_prepared(self, prepared: Prepared) -> Detections:
+        """Return the findings of a volume that is on the detector's grid already."""
         ...

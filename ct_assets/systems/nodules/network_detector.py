@@ -46,19 +46,25 @@ class NetworkDetector:
 
     def detect(self, volume: Volume) -> Detections:
         """Return the findings of a volume in HU. The network must be in eval mode."""
-        prepared = volumes.prepare(volume, self.spacing_mm)
-        return self.detect_prepared(prepared)
+        return self.detect_prepared(volumes.prepare(volume, self.spacing_mm))
 
-    def detect_prepared(self, prepared: volumes.Prepared, scan: str = "") -> Detections:
+    def detect_prepared(self, prepared: volumes.Prepared) -> Detections:
         """Return the findings of a volume that is on the network's grid already."""
         fine = prepared.image
         maps = run(self.network, fine, self.patch_size, overlap=self.overlap, mode=self.mode)
         drawn, _ = ndimage.label(maps["mask"][0].numpy() > 0)
         rows = []
-        for mark in marks(maps, fine.grid, scan, self.decoding):
+        for mark in marks(maps, fine.grid, "", self.decoding):
             part, first = _part(drawn, fine.grid, mark)
             finding = findings.measure(part, fine, confidence=mark.score, first=first)
-            rows.append(Detection(replace(finding, triage=mark.triage), part, first, mark))
+            centre = mark.centre_mm
+            placed = replace(
+                finding,
+                centre_lps_mm=centre,
+                centre_kji=findings.on_grid(replace(finding, centre_lps_mm=centre), fine.grid),
+                triage=mark.triage,
+            )
+            rows.append(Detection(placed, part, first))
         return Detections(fine, prepared.lungs, tuple(rows))
 
 

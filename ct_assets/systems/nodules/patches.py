@@ -46,6 +46,8 @@ class NoduleCase:
     has_centres: bool = True
     """False where it is not known where nodules are."""
     patient: str = ""
+    lungs: volumes.Image | None = None
+    """The lung mask on the image's grid, where there is one; only detectors read it."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def window(
     image = scaled(volumes.read(case.image, start, side, AIR_HU))
     mask = np.zeros(side, np.float32)
     if case.mask is not None:
-        mask = (volumes.read(case.mask, start, side, 0) > 0).astype(np.float32)
+        mask = volumes.read(case.mask, start, side, 0).astype(bool).astype(np.float32)
     places = case.image.grid.index(case.centres_lps)[:, ::-1] - start
     diameters = case.diameters_mm
     if augment is not None:

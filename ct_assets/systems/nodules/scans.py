@@ -82,10 +82,11 @@ def prepare(
         if uid is None or uid not in annotated:
             items.append(_Item(one, None, None, None))
             continue
-        own = [
-            table.filter(pl.col("series_uid") == uid) for table in (annotations.nodules, annotations.marks)
-        ]
-        items.append(_Item(one, *own, annotations.consensus.filter(pl.col("series_uid") == uid)))
+        nodules, marks, consensus = (
+            table.filter(pl.col("series_uid") == uid)
+            for table in (annotations.nodules, annotations.marks, annotations.consensus)
+        )
+        items.append(_Item(one, nodules, marks, consensus))
     task = partial(
         _prepare_one, root=images_dir, index=index, store=store, spacing_mm=spacing_mm, settings=settings
     )
@@ -120,7 +121,7 @@ def _prepare_one(
         "is_ready": False,
         "reasons": [],
         "warnings": [],
-        "has_lungs": False,
+        "lungs_key": None,
         "image_key": None,
         "mask_key": None,
     }
@@ -144,15 +145,17 @@ def _prepare_one(
     truths = _truths(series.series_id, volume, outlines, item.nodules, item.marks)
     keys = {
         name: key_of("nodules", FORM, name, series.series_id, _content(series), spacing_mm, *extra)
-        for name, extra in {"image": (), "mask": (_digest(outlines),)}.items()
+        for name, extra in {"image": (), "lungs": (), "mask": (_digest(outlines),)}.items()
     }
     if not all(store.is_sound(key) for key in keys.values()):
         prepared = volumes.prepare(volume, spacing_mm)
         mask = labels_onto(oriented(Volume(outlines, volume.grid)), prepared.image.grid)
         store.put(keys["image"], prepared.image, {"has_lungs": prepared.lungs is not None})
+        inside = np.zeros(mask.array.shape, np.uint8) if prepared.lungs is None else prepared.lungs
+        store.put(keys["lungs"], Volume(inside.astype(np.uint8), mask.grid), {})
         store.put(keys["mask"], mask, {})
     has_lungs = bool(store.facts(keys["image"])["has_lungs"])
-    ready = {"is_ready": True, "warnings": warnings, "has_lungs": has_lungs}
+    ready = {"is_ready": True, "warnings": [*warnings, *(() if has_lungs else ("lungs_not_found",))]}
     return row | ready | {f"{name}_key": key for name, key in keys.items()}, truths
 
 
@@ -256,6 +259,9 @@ def cases(ready: pl.DataFrame, truths: pl.DataFrame, store_dir: Path) -> list[No
                 volumes.StoredImage.open(store_dir, row["mask_key"]),
                 np.where(np.isfinite(score), score >= URGENT_FROM, np.nan),
                 patient=row["patient_id"],
+                lungs=None
+                if "lungs_not_found" in row["warnings"]
+                else volumes.StoredImage.open(store_dir, row["lungs_key"]),
             )
         )
     return result

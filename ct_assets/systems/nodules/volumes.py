@@ -46,7 +46,7 @@ def prepare(volume: Volume, spacing_mm: float) -> Prepared:
         box = _box(found.mask, turned.grid)
         turned, mask = _cut(turned, box), _cut(Volume(found.mask.astype(np.uint8), turned.grid), box)
     fine = onto(turned, grid_at(turned.grid, (spacing_mm,) * 3))
-    inside = None if mask is None else onto(mask, fine.grid, order=0, outside=0).array > 0
+    inside = None if mask is None else np.asarray(onto(mask, fine.grid, order=0, outside=0).array, dtype=bool)
     return Prepared(fine, inside)
 
 
@@ -114,3 +114,8 @@ def read(
     part = image.array[tuple(slice(low, low + size) for low, size in zip(start, side, strict=True))]
     missing = [(0, size - here) for size, here in zip(side, part.shape, strict=True)]
     return np.pad(part, missing, constant_values=outside)
+
+
+def stored(image: Image, inside: Image | None) -> Prepared:
+    """Return what `prepare` returned, from an image and the lung mask beside it."""
+    return Prepared(whole(image), None if inside is None else np.asarray(whole(inside).array, dtype=bool))
