@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: install install-services demo demo-brain demo-longitudinal test test-slow test-all test-services lint ui lock clean
+.PHONY: install install-services demo demo-brain demo-nodules demo-longitudinal test test-slow test-all test-services lint ui lock clean
 
 install: $(STAMP)
 
@@ -33,6 +33,9 @@ demo-brain: install
 
 demo-longitudinal: install
 	$(BIN)/ct-assets longitudinal demo
+
+demo-nodules: install
+	$(BIN)/ct-assets nodules demo
 
 ui: install
 	$(BIN)/ct-assets ui

@@ -67,3 +67,11 @@ def lidc(
     read = lidc_folder.run(xml_dir, output_dir, images, workers=workers or default_workers())
     used = sum(file.disposition == "read" for file in read)
     print(f"{used} of {len(read)} files read; see {output_dir / 'files.jsonl'}")
+
+
+@app.command()
+def demo() -> None:
+    """Cross-validate the network on a phantom, beside the classical detector, and predict a scan with the result."""
+    from ct_assets.systems.nodules.demo import run_demo
+
+    run_demo()

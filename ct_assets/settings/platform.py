@@ -15,6 +15,7 @@ from ct_assets.settings.conversion import ConversionSettings
 from ct_assets.settings.folds import DerivedSettings, DriftSettings, PlanSettings, SplitSettings
 from ct_assets.settings.keeping import KeepingSettings
 from ct_assets.settings.neuro import NeuroSettings
+from ct_assets.settings.nodules import NoduleSettings
 from ct_assets.settings.receive import ReceiveSettings
 from ct_assets.settings.service import Resources, ServiceSettings
 from ct_assets.settings.serving import ServingSettings
@@ -78,6 +79,7 @@ class Settings(Section):
     neuro: NeuroSettings = NeuroSettings()
     keeping: KeepingSettings = KeepingSettings()
     brain: BrainSettings = BrainSettings()
+    nodules: NoduleSettings = NoduleSettings()
     tracking: TrackingSettings = TrackingSettings()
     execution: ExecutionSettings = ExecutionSettings()
     service: ServiceSettings = ServiceSettings()
@@ -130,6 +132,13 @@ class Settings(Section):
                     update={
                         "data_dir": self.brain.data_dir and _resolve(folder, self.brain.data_dir),
                         "config": self.brain.config.resolved_against(folder),
+                    }
+                ),
+                "nodules": self.nodules.model_copy(
+                    update={
+                        "images": self.nodules.images and _resolve(folder, self.nodules.images),
+                        "annotations": self.nodules.annotations
+                        and _resolve(folder, self.nodules.annotations),
                     }
                 ),
                 "splits": self.splits.model_copy(
