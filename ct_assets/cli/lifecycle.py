@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ct_assets.cli.options import Config
 from ct_assets.errors import UsageError
 
 app = typer.Typer()
@@ -16,7 +17,6 @@ app = typer.Typer()
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Worker processes; default: the cores.")
 ]
-Config = Annotated[Path | None, typer.Option("--config", help="Settings file; default: configs/local.yaml.")]
 
 
 @app.command()

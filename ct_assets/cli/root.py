@@ -16,6 +16,7 @@ import typer
 
 from ct_assets import machine_faults
 from ct_assets.cli import lifecycle, longitudinal, nodules, serve
+from ct_assets.cli.options import Config
 from ct_assets.errors import SafetyError, UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ app.add_typer(serve.app, name="serve")
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Worker processes; default: the cores.")
 ]
-Config = Annotated[Path | None, typer.Option("--config", help="Settings file; default: configs/local.yaml.")]
 
 
 def _version(wanted: bool) -> None:

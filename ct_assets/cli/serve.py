@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ct_assets.cli.options import Config
+
 if TYPE_CHECKING:
     from ct_assets.serving.keys import Keys
 
@@ -15,7 +17,6 @@ app = typer.Typer(invoke_without_command=True, help="Serve the HTTP API and its 
 keys = typer.Typer(no_args_is_help=True, help="Keys of programs that call the API.")
 app.add_typer(keys, name="keys")
 
-Config = Annotated[Path | None, typer.Option("--config", help="Settings file; default: configs/local.yaml.")]
 Days = Annotated[float, typer.Option(min=0.001, max=3650, help="Days until the key expires.")]
 
 

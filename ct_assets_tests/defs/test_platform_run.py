@@ -9,6 +9,7 @@ import pytest
 
 from ct_assets.defs.engine.graph import GRAPH
 from ct_assets.phantom import cohort
+from ct_assets.storage.outputs import output_differences
 from ct_assets_tests.defs import platforms
 
 ELIGIBLE = 9
@@ -92,6 +93,27 @@ def test_a_second_run_does_nothing(finished):
     before = platforms.digests(settings.data_root)
     assert platforms.run(settings).made == []
     assert platforms.digests(settings.data_root) == before
+
+
+def test_deleted_and_changed_outputs_are_written_again_as_they_were(finished):
+    settings, _ = finished
+    root, layout = settings.data_root, settings.layout
+    before = platforms.digests(root, (*platforms.PRODUCTS, "reports"))
+    image = next(iter(sorted((layout.nifti / "imagesTr").glob("*.nii.gz"))))
+    image.write_bytes(image.read_bytes()[:-9] + b"tampered!")
+    page = layout.reports / "cases" / f"{image.name.removesuffix('.nii.gz')}_small.png"
+    audit = sorted(layout.metadata_audits.glob("*/*.parquet"))[0]
+    pl.read_parquet(audit).with_columns(patient_id=pl.lit("another")).write_parquet(audit)
+    drift = layout.fold("0") / "drift.json"
+    for path in (page, layout.label_report, layout.ct_prepro_dir / "masks.parquet", drift):
+        path.unlink()
+    named = "\n".join(output_differences(settings))
+    for path in (image, page, audit, layout.label_report, drift):
+        assert layout.relative(path) in named
+    remade = {name for name, _ in platforms.run(settings).made}
+    assert {"metadata_audit", "ct_prepro_audit", "labels", "nifti_cohort", "split_drift"} <= remade
+    assert platforms.digests(root, (*platforms.PRODUCTS, "reports")) == before
+    assert output_differences(settings) == []
 
 
 def test_all_checks_were_evaluated_and_the_safety_checks_passed(finished):

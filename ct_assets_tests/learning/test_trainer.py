@@ -1,10 +1,12 @@
 """The trainer on a toy task: stages, what is frozen, what is optimized, what is kept, when it ends."""
 
 import math
+import os
 
 import polars as pl
 import pytest
 import torch
+from filelock import FileLock
 from lightning.fabric import Fabric
 from torch import nn
 
@@ -403,17 +405,23 @@ class TestState:
         found = state.read(tmp_path)
         assert (found.phase, found.epoch, found.step, found.steps) == ("finished", 3, 12, 12)
         assert {"train_loss", "val_dice", "learning_rate"} <= set(found.metrics)
-        assert not found.is_alive
-        assert found.line().startswith("finished, epoch 3/3, step 12/12")
+        assert not state.is_alive(tmp_path, found)
+        assert found.line(is_alive=False).startswith("finished, epoch 3/3, step 12/12")
 
     def test_a_training_that_died_is_not_alive(self, tmp_path):
         writer = StateWriter(tmp_path)
         writer.update(now=True, phase="training")
-        assert state.read(tmp_path).is_alive
-        content = files.read_json(tmp_path / state.STATE_NAME)
-        files.write_json(tmp_path / state.STATE_NAME, content | {"pid": 2**22 + 1})
-        assert not state.read(tmp_path).is_alive
-        assert "died" in state.read(tmp_path).line()
+        found = state.read(tmp_path)
+        with FileLock(str(tmp_path / state.LOCK_NAME)):
+            assert state.is_alive(tmp_path, found)
+        assert found.pid == os.getpid(), "its number lives on, as that of another program would"
+        assert not state.is_alive(tmp_path, found)
+        assert "training (died)" in found.line(is_alive=False)
+
+    def test_a_checkpoint_of_another_program_is_refused_with_the_way_out(self, tmp_path):
+        torch.save({"state_dict": {}}, tmp_path / checkpoints.LAST_NAME)
+        with pytest.raises(UsageError, match=r"no checkpoint of ct-assets .*identity.*move it away"):
+            trainer(tmp_path).fit()
 
     def test_no_training_has_no_state(self, tmp_path):
         assert state.read(tmp_path) is None

@@ -140,7 +140,7 @@ def steer(
     for each in [fold] if fold is not None else partitions.fold_names(settings):
         model_dir = home / each
         found = state.read(model_dir)
-        if found is not None and found.is_alive:
+        if found is not None and state.is_alive(model_dir, found):
             control.request(model_dir, wish)
             asked.append(each)
     if not asked:
@@ -158,7 +158,8 @@ def show_training(settings: Settings, experiment: str | None, system: str = LUNG
     home = _folder(settings, system, experiment)
     for fold in partitions.fold_names(settings):
         found = state.read(home / fold)
-        progress.say(f"{home.name} fold {fold}: {found.line() if found else 'not started'}")
+        line = found.line(is_alive=state.is_alive(home / fold, found)) if found else "not started"
+        progress.say(f"{home.name} fold {fold}: {line}")
 
 
 def _folder(settings: Settings, system: str, experiment: str | None) -> Path:

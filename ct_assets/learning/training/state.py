@@ -10,12 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from ct_assets import files
 from ct_assets.settings.base import Section
 
 STATE_NAME = "state.json"
+LOCK_NAME = ".training.lock"
+"""Held as long as a training of the folder runs; it goes with its process."""
 SECONDS_BETWEEN_WRITES = 2.0
 
 Phase = Literal["starting", "training", "validating", "paused", "stopped", "finished", "failed"]
@@ -50,32 +53,35 @@ class TrainingState(Section):
     updated_at: str = ""
     """UTC, ISO 8601."""
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether the process that wrote this may still run (always so for another machine)."""
-        if self.phase not in RUNNING:
-            return False
-        if self.host != socket.gethostname():
-            return True
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
-
-    def line(self) -> str:
-        """Return the state in one line, for people."""
-        parts = [self.phase if self.is_alive or self.phase not in RUNNING else f"{self.phase} (died)"]
+    def line(self, *, is_alive: bool) -> str:
+        """Return the state in one line, for people; `is_alive` as the function of that name tells."""
+        parts = [self.phase if is_alive or self.phase not in RUNNING else f"{self.phase} (died)"]
         parts.append(f"epoch {self.epoch}/{self.epochs}, step {self.step}/{self.steps}")
-        if self.is_alive and self.eta_s is not None:
+        if is_alive and self.eta_s is not None:
             parts.append(f"about {self.eta_s / 60:.1f} min left")
         shown = {
             name: value for name, value in self.metrics.items() if name.startswith(("train_loss", "val_"))
         }
         parts += [f"{name} {value:.3f}" for name, value in shown.items()]
         return ", ".join(parts)
+
+
+def is_alive(folder: Path, state: TrainingState) -> bool:
+    """Tell whether the training of a folder still runs: it holds the folder's lock (on another machine: it may).
+
+    A process number tells nothing: after a crash it may be another program's.
+    """
+    if state.phase not in RUNNING:
+        return False
+    if state.host != socket.gethostname():
+        return True
+    lock = FileLock(str(folder / LOCK_NAME))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def read(model_dir: Path) -> TrainingState | None:

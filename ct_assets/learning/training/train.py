@@ -107,14 +107,14 @@ def train_fold(
 @contextmanager
 def _only_training_of(folder: Path, what: str) -> Iterator[None]:
     """Hold the folder for one training; the lock goes with its process. Raises `UsageError` where it is held."""
-    lock = FileLock(str(folder / ".training.lock"))
+    lock = FileLock(str(folder / state.LOCK_NAME))
     try:
         lock.acquire(timeout=0.1, poll_interval=0.05)
     except Timeout:
         known = state.read(folder)
         raise UsageError(
             f"training_under_way: {what} is being trained by another process"
-            + (f" ({known.line()})" if known is not None else "")
+            + (f" ({known.line(is_alive=True)})" if known is not None else "")
             + "; wait for it, or pause it with ct-assets train --pause"
         ) from None
     try:

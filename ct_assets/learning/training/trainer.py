@@ -471,6 +471,12 @@ class Trainer:
         if not path.exists():
             return None
         saved = checkpoints.load(path)
+        missing = sorted({"identity", "position", "module", "random"} - saved.keys())
+        if missing:
+            raise UsageError(
+                f"{path}: is no checkpoint of ct-assets (it has no {', '.join(missing)}); put a best-*.ckpt beside it in "
+                "its place, or move it away to train from the start"
+            )
         differing = sorted(key for key, value in self.identity.items() if saved["identity"].get(key) != value)
         if differing:
             raise UsageError(
