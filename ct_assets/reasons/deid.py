@@ -40,8 +40,8 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "pixel_stream_unparsed",
-        "The pixel data are in a form whose codestream is not parsed (video, JPEG XL, packet headers of JPEG 2000 "
-        "set apart), so other bytes may stand beside the image.",
+        "The pixel data are in a form whose codestream is not parsed (video, JPEG XL, private transfer syntaxes, "
+        "packet headers of JPEG 2000 set apart), so other bytes may stand beside the image.",
         "Have it exported in another transfer syntax, uncompressed if need be.",
     ),
     (

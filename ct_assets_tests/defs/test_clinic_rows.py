@@ -7,7 +7,7 @@ from ct_assets import tables
 from ct_assets.defs.engine import clinic_rows
 from ct_assets.defs.engine.partitions import BATCH
 from ct_assets.defs.engine.platform import Platform
-from ct_assets.defs.engine.provenance import DATA_VERSION_TAG, INPUT_DIGEST, Records, input_digest
+from ct_assets.defs.engine.provenance import DATA_VERSION_TAG, INPUT_DIGEST, Records, input_digest, is_current
 from ct_assets.defs.operations.sensors import clinic_table_sensor
 from ct_assets.settings import load_settings
 from ct_assets.tables.deid import PatientMap
@@ -113,3 +113,14 @@ def test_the_digests_say_nothing_without_the_key(platform, table, monkeypatch):
 
 def test_before_the_first_run_there_is_nothing_to_compare(platform):
     assert clinic_rows.of_batch(platform, "week-3") is None
+
+
+def test_a_machine_without_the_key_deems_no_batch_stale(platform, instance, table, monkeypatch):
+    monkeypatch.delenv("CT_ASSETS_DEID_KEY", raising=False)
+    keyless = platform.settings.model_copy(
+        update={"deid": platform.settings.deid.model_copy(update={"key_file": None})}
+    )
+    table.write_text(TABLE.replace("Larkspindle", "Larkspindel"))
+    assert tick(instance, Platform(keyless)) == ([], None)
+    for name in DEID:
+        assert is_current(Records(instance), Platform(keyless), name, "week-2")

@@ -19,7 +19,7 @@ from pydicom.uid import (
 from ct_assets import files
 from ct_assets.deid.batch import dicomfile
 from ct_assets.deid.elements import bulk, icc_profiles
-from ct_assets.deid.pixels import jpeg2000, jpeg_ls
+from ct_assets.deid.pixels import jpeg2000, jpeg_ls, streams
 from ct_assets_tests.deid.made import Deidentified, as_bytes, ct, save
 from ct_assets_tests.deid.runs import run
 from ct_assets_tests.deid.test_pixel_streams import (
@@ -114,6 +114,18 @@ def test_a_wavelet_that_is_not_reversible_holds_what_is_called_lossless(syntax):
     assert jpeg2000.clean(frame, SHAPE, is_lossless=True).content == frame
     made = of_frames(syntax, encapsulate([even(in_style(frame, 0x52, lossy))]))
     assert code_of(made, syntax) == "pixel_stream_damaged"
+
+
+@pytest.mark.parametrize(
+    "syntax", ["1.2.840.10008.1.2.4.110", "1.2.840.113619.5.2", "1.2.840.10008.1.2.4.205"]
+)
+def test_pixels_of_a_transfer_syntax_that_nobody_parses_are_called_so(syntax):
+    written = io.BytesIO()
+    of_frames(JPEG2000Lossless, encapsulate([TEXT])).save_as(written)
+    source = dicomfile.read(written.getvalue())
+    with pytest.raises(streams.UncleanablePixelsError) as refused:
+        streams.strip(source.dataset, syntax, is_little_endian=True)
+    assert refused.value.code == "pixel_stream_unparsed"
 
 
 def test_codes_of_symbols_that_no_encoder_makes_hold_the_object():

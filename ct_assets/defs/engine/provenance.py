@@ -13,7 +13,7 @@ import dagster as dg
 from pydantic import BaseModel
 
 from ct_assets import files, progress
-from ct_assets.defs.engine import outputs, partitions
+from ct_assets.defs.engine import clinic_rows, external, outputs, partitions
 from ct_assets.defs.engine.graph import GRAPH
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.settings.brain import configurations
@@ -158,6 +158,10 @@ def is_current(records: Records, platform: Platform, name: str, partition: str |
 
         if is_retired(platform.layout, partition):
             return True  # nothing can be made from originals that went; what was made stays
+    if GRAPH[name].after is external.clinic_rows_of_batch and not clinic_rows.is_key_here(platform):
+        return (
+            True  # only a machine with the key can tell whether the clinic's rows changed, or make it again
+        )
     if recorded.metadata[INPUT_DIGEST].value != input_digest(records, platform, name, partition):
         return False
     difference = outputs.difference(platform, name, partition)

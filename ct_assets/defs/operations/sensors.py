@@ -79,6 +79,8 @@ def clinic_table_sensor(
     The cursor is a keyed digest of the table that was looked at last. What follows is declared as automation
     conditions.
     """
+    if not clinic_rows.is_key_here(platform):
+        return dg.SkipReason("no key on this machine")
     table = clinic_rows.of_table(platform)
     if table is None:
         return dg.SkipReason("no table of the clinic")

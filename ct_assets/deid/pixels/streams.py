@@ -89,7 +89,7 @@ def strip(dataset: Dataset, syntax: str, *, is_little_endian: bool) -> Stripped:
         if syntax in encapsulated.CODECS:
             return _strip_encapsulated(dataset, element, syntax, layout)
         known = UID(syntax)
-        if known.is_transfer_syntax and known.is_encapsulated:
+        if syntax and (not known.is_transfer_syntax or known.is_encapsulated):
             raise UncleanablePixelsError("pixel_stream_unparsed")
         return _strip_native(dataset, element, layout, is_little_endian=is_little_endian)
     except UnparsedStreamError:
