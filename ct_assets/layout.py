@@ -337,6 +337,11 @@ class Layout:
         return self.root / "neuro"
 
     @property
+    def longitudinal(self) -> Path:
+        """Tables, registrations, crops and models of longitudinal nodules."""
+        return self.root / "longitudinal"
+
+    @property
     def brain(self) -> Path:
         """Brain CT classification: its data set, splits, trainings and final model."""
         return self.root / "brain"

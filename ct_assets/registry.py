@@ -98,6 +98,15 @@ register(
 )
 register(
     System(
+        name="longitudinal",
+        home="longitudinal",
+        assets="ct_assets.defs.assets.longitudinal",
+        graph="ct_assets.defs.assets.longitudinal_graph",
+        needs={"longitudinal": ("longitudinal/*", "reports/*")},
+    )
+)
+register(
+    System(
         name="brain",
         home="brain",
         predictor="ct_assets.systems.brain.predict",

@@ -124,13 +124,12 @@ class Patient:
 
 
 def cohort(patients: int, seed: int = 0, nodules: int = 10) -> list[Patient]:
-    """Invent a cohort; splits are shares of `SPLITS`, in the order of the patients."""
-    ends = np.cumsum([share * patients for share in SPLITS.values()]).round()
-    names = list(SPLITS)
-    return [
-        Patient.invent(seed, number, names[int(np.searchsorted(ends, number, side="right"))], nodules)
-        for number in range(patients)
-    ]
+    """Invent a cohort; splits are shares of `SPLITS`, in the order of the patients, with one for validation at least."""
+    train = max(1, round(SPLITS["train"] * patients))
+    validation = max(1, round(SPLITS["val"] * patients))
+    names = ["train"] * train + ["val"] * validation
+    names += ["test"] * (patients - len(names))
+    return [Patient.invent(seed, number, names[number], nodules) for number in range(patients)]
 
 
 def grid() -> Grid:

@@ -3,6 +3,7 @@
 Belongs here: what a person may choose about an experiment (`models/longitudinal/<experiment>/experiment.json` keeps it).
 """
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -141,3 +142,42 @@ class FlowConfig(GenerativeTraining):
     """Steps of the sampler."""
     pretrained: str | None = None
     """Name of an unconditional experiment to start from."""
+
+
+class CohortInputs(Section):
+    """What comes from outside: tables of exams and nodules, and images."""
+
+    exams: Path | None = None
+    """Exam table: CSV, parquet or pickle; without one the group has nothing to do."""
+    tracking: Path | None = None
+    """Nodule tracking table."""
+    bad_exams: Path | None = None
+    """Exams known to be bad."""
+    policy: Literal["exam", "patient"] = "exam"
+    """Leave out the bad exam, or its patient."""
+    images: Path | None = None
+    """Folder that `nifti_path` of the exam table is relative to."""
+
+
+class LongitudinalSettings(Section):
+    """Longitudinal nodules (`longitudinal:`)."""
+
+    inputs: CohortInputs = CohortInputs()
+    """Tables and images from outside."""
+    experiment: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    """Name of the experiment: its folder below `longitudinal/models`."""
+    patches: PatchSettings = PatchSettings()
+    """Crops."""
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    """Autoencoder."""
+    flow: FlowConfig = FlowConfig()
+    """Flow model."""
+
+    def resolved_against(self, folder: Path) -> Self:
+        """Return the settings with every relative path made absolute against `folder`."""
+        paths = {
+            name: (folder / path).resolve()
+            for name in ("exams", "tracking", "bad_exams", "images")
+            if (path := getattr(self.inputs, name)) is not None
+        }
+        return self.model_copy(update={"inputs": self.inputs.model_copy(update=paths)})

@@ -14,6 +14,7 @@ from ct_assets.settings.cohort import EligibilitySettings, LabelSettings
 from ct_assets.settings.conversion import ConversionSettings
 from ct_assets.settings.folds import DerivedSettings, DriftSettings, PlanSettings, SplitSettings
 from ct_assets.settings.keeping import KeepingSettings
+from ct_assets.settings.longitudinal import LongitudinalSettings
 from ct_assets.settings.neuro import NeuroSettings
 from ct_assets.settings.nodules import NoduleSettings
 from ct_assets.settings.receive import ReceiveSettings
@@ -80,6 +81,7 @@ class Settings(Section):
     keeping: KeepingSettings = KeepingSettings()
     brain: BrainSettings = BrainSettings()
     nodules: NoduleSettings = NoduleSettings()
+    longitudinal: LongitudinalSettings = LongitudinalSettings()
     tracking: TrackingSettings = TrackingSettings()
     execution: ExecutionSettings = ExecutionSettings()
     service: ServiceSettings = ServiceSettings()
@@ -141,6 +143,7 @@ class Settings(Section):
                         and _resolve(folder, self.nodules.annotations),
                     }
                 ),
+                "longitudinal": self.longitudinal.resolved_against(folder),
                 "splits": self.splits.model_copy(
                     update={"given": self.splits.given and _resolve(folder, self.splits.given)}
                 ),
