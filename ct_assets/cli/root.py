@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ct_assets import machine_faults
-from ct_assets.cli import lifecycle, longitudinal, nodules, serve
+from ct_assets.cli import experiments, lifecycle, longitudinal, nodules, serve
 from ct_assets.cli.options import Config
 from ct_assets.errors import SafetyError, UsageError
 
@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(experiments.app)
 app.add_typer(lifecycle.app)
 app.add_typer(longitudinal.app, name="longitudinal")
 app.add_typer(nodules.app, name="nodules")

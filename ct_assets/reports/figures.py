@@ -189,8 +189,8 @@ def overlay(
         (lambda a: a[::-1, :, i], dz / dy, "sagittal"),
     )
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.9))
-    for axis, (take, aspect, title) in zip(axes, planes, strict=True):
-        _draw_plane(axis, take(image), {name: take(mask) for name, mask in drawn.items()}, aspect, title)
+    for axis, (take, aspect, plane) in zip(axes, planes, strict=True):
+        _draw_plane(axis, take(image), {name: take(mask) for name, mask in drawn.items()}, aspect, plane)
     for axis, (at, count, sides) in zip(
         axes,
         ((k, image.shape[0], "RLAP"), (j, image.shape[1], "RLSI"), (i, image.shape[2], "APSI")),

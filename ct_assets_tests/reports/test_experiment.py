@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -91,3 +92,13 @@ def test_what_is_not_defined_is_a_dash():
 def test_the_same_figures_give_the_same_picture():
     rows = {"0": [{"epoch": 1, "train_loss": 0.5, "learning_rate": 0.1, "val_dice": 0.4}]}
     assert figures.curves(rows) == figures.curves(rows)
+
+
+def test_an_overlay_says_what_its_title_says():
+    image, mask = np.zeros((4, 6, 6), np.int16), np.zeros((4, 6, 6), np.uint8)
+    mask[1:3, 2:4, 2:4] = 1
+    drawn = {
+        title: figures.overlay(image, {"predicted": mask}, (1, 1, 1), title=title)
+        for title in ("1 ml", "2 ml")
+    }
+    assert drawn["1 ml"] != drawn["2 ml"]
