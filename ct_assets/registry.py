@@ -45,6 +45,10 @@ class System:
         return f"{self.home}/models" if self.has_own_trainings else self.home
 
 
+HOLDERS = ("ct_assets.serving.withdrawal",)
+"""Modules whose `forget(settings, finder)` takes a withdrawn person out of files that are nobody's table: returns a
+count."""
+
 _SYSTEMS: dict[str, System] = {}
 
 

@@ -78,7 +78,7 @@ def _task(task: tuple[Path, Finder, list[str]]) -> tuple[int, int, list[str]]:
             )
         else:
             finder_here = finder
-        if finder_here.has(name) or _stands_in(path, content, finder_here):
+        if finder_here.has(name) or stands_in(path, content, finder_here):
             hits.append(path)
     return len(paths), size, hits
 
@@ -88,7 +88,8 @@ def _is_case_ledger(path: str) -> bool:
     return path == "cohort/case_numbers.parquet"
 
 
-def _stands_in(path: str, content: bytes, finder: Finder) -> bool:
+def stands_in(path: str, content: bytes, finder: Finder) -> bool:
+    """Tell whether something of the person stands in a file, also inside what is compressed."""
     if finder.has_key(content):
         return True
     if path.endswith(".parquet"):

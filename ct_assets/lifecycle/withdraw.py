@@ -4,7 +4,7 @@ Belongs here: the order of the work. Whom it is about is written down first, in 
 last: a killed withdrawal is gone on with, and nothing else runs on the platform until it is finished.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -18,6 +18,7 @@ from ct_assets.layout import Layout
 from ct_assets.lifecycle import affected_models as learners
 from ct_assets.lifecycle import deliveries, originals, pages, person, search, sweep
 from ct_assets.lifecycle.deliveries import Outcome
+from ct_assets.lifecycle.finder import Finder
 from ct_assets.lifecycle.mentions import Mention
 from ct_assets.lifecycle.originals import Census, Original
 from ct_assets.lifecycle.person import Subject
@@ -127,12 +128,14 @@ def carry_out(
     *,
     tracking_uri: str,
     forget_runs: Callable[[Subject, Outcome], None],
+    holders: Sequence[Callable[[Finder], int]] = (),
     workers: int,
     now: datetime | None = None,
 ) -> Report:
     """Take the person out, and prove it by a search of every byte.
 
-    `forget_runs` removes them from the records of runs, which only the graph's own layer may touch. Raises
+    `forget_runs` removes them from the records of runs, which only the graph's own layer may touch; `holders` are of
+    packages above this one that hold something of people (`registry.HOLDERS`). Raises
     `SafetyError` where the search still finds something: the withdrawal then counts as broken off.
     """
     subject = found.subject
@@ -144,6 +147,8 @@ def carry_out(
     outcome = deliveries.remove(layout, found.own, found.mentions, subject.finder)
     for batch in sorted(outcome.empty_batches):
         sweep.remove_batch(layout, batch)
+    for forget in holders:
+        forget(subject.finder)
     swept = sweep.sweep(subject, layout)
     forget_runs(subject, outcome)
     searched = search.search(layout, subject.finder, workers)

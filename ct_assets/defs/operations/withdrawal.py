@@ -10,11 +10,12 @@ Batches that held the person are reported as they are now: their originals need 
 
 from collections.abc import Iterator
 from functools import partial
+from importlib import import_module
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from ct_assets import files, progress
+from ct_assets import files, progress, registry
 from ct_assets.defs.engine import partitions, provenance
 from ct_assets.defs.engine.graph import GRAPH
 from ct_assets.defs.engine.instance import open_instance, tracking_url
@@ -93,6 +94,7 @@ def _carry_out(settings: Settings, key: SecretKey, found: forgetting.Found, work
         key,
         tracking_uri=Platform(settings).tracking_uri,
         forget_runs=partial(forget_runs, settings),
+        holders=[partial(import_module(name).forget, settings) for name in registry.HOLDERS],
         workers=workers,
     )
     forgetting.say(report.lines())
