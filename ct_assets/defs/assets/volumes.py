@@ -42,6 +42,7 @@ def nifti_cohort(
             "refused": summary.refused,
             **table_metadata(summary.digests),
             "folder": link(platform, layout.nifti),
+            "viewer": dg.MetadataValue.url(f"{VIEWER_URL}/"),
             "contact_sheet": link(platform, summary.contact_sheet),
         },
     )
