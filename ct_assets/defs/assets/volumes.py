@@ -7,7 +7,7 @@ from ct_assets import files, tables
 from ct_assets.defs.assets.folds import read_manifest
 from ct_assets.defs.engine.graph import asset_arguments
 from ct_assets.defs.engine.platform import Platform
-from ct_assets.defs.engine.stage import Recorder, link, table_metadata
+from ct_assets.defs.engine.stage import VIEWER_URL, Recorder, link, table_metadata
 
 
 @dg.asset(**asset_arguments("nifti_cohort"))
