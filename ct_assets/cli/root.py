@@ -20,6 +20,7 @@ from ct_assets.cli.options import Config
 from ct_assets.errors import SafetyError, UsageError
 
 if TYPE_CHECKING:
+    from ct_assets.defs.operations.demo_root import Wish
     from ct_assets.settings import Settings
 
 app = typer.Typer(
@@ -36,6 +37,14 @@ app.add_typer(serve.app, name="serve")
 
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Worker processes; default: the cores.")
+]
+
+Fresh = Annotated[
+    bool | None,
+    typer.Option(
+        "--fresh/--keep",
+        help="Remove an earlier demo, or go on with it; default: ask where it holds your work.",
+    ),
 ]
 
 
@@ -257,6 +266,7 @@ def ingest(
     config: Config = None,
 ) -> None:
     """Copy a delivered folder into the inbox as one batch, in one step, with its marker."""
+    from ct_assets.deid.proof import typed_text
     from ct_assets.identity.key import ENVIRONMENT_VARIABLE, SecretKey
     from ct_assets.intake.batches import ingest as ingest_drop
     from ct_assets.lifecycle.schema import hold
@@ -266,6 +276,8 @@ def ingest(
     with _platform(config, *needs.DELIVERIES) as settings:
         hold(settings.layout)
         refuse_unfinished(settings.layout)
+        if name is not None and drop_dir.is_dir():
+            typed_text.of_folder(drop_dir, settings.labels.csv).refuse({"--name": name})
         has_key = settings.deid.key_file is not None or ENVIRONMENT_VARIABLE in os.environ
         key = SecretKey.load(settings.deid.key_file) if has_key else None
         print(ingest_drop(drop_dir, settings.layout, key, name))
@@ -428,11 +440,11 @@ def brain_run(
 
 
 @brain.command("demo")
-def brain_demo() -> None:
+def brain_demo(fresh: Fresh = None) -> None:
     """Classify the slices of a head phantom through the assets, from the folder to the one test."""
     from ct_assets.defs.operations.brain_demo import run_brain_demo
 
-    run_brain_demo()
+    run_brain_demo(_wish(fresh))
 
 
 @app.command()
@@ -545,13 +557,15 @@ def phantom(
 
 
 @app.command()
-def demo(
-    fresh: Annotated[bool, typer.Option(help="Remove an earlier demo's platform first.")] = True,
-) -> None:
+def demo(fresh: Fresh = None) -> None:
     """Make a phantom cohort and run the whole graph on it, training and evaluation included."""
     from ct_assets.defs.operations.demo import run_demo
 
-    run_demo(fresh=fresh)
+    run_demo(_wish(fresh))
+
+
+def _wish(fresh: bool | None) -> "Wish | None":
+    return None if fresh is None else "fresh" if fresh else "keep"
 
 
 @app.command()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ct_assets.defs.operations import demo
+from ct_assets import files
+from ct_assets.defs.operations import demo, demo_root
 from ct_assets.errors import UsageError
 
 
@@ -36,3 +37,39 @@ def test_a_store_is_no_place_for_a_demo(monkeypatch):
     monkeypatch.setenv("CT_ASSETS_DATA", "s3://bucket/data")
     with pytest.raises(UsageError, match="folder of this machine"):
         demo.demo_settings()
+
+
+class TestAgain:
+    """A second demo removes the first one's data, and nothing that a person added."""
+
+    @pytest.fixture
+    def root(self, tmp_path):
+        for path in ("raw/dicom_input/first", "inbox", "models/demo/0"):
+            (tmp_path / path).mkdir(parents=True)
+        demo_root.record_batches(tmp_path, ["first"])
+        return tmp_path
+
+    def prepare(self, root, wish=None):
+        demo_root.prepare(root, wish, own_experiments=frozenset({"demo"}))
+
+    def test_what_the_demo_made_is_made_again(self, root):
+        self.prepare(root)
+        assert not root.exists()
+
+    @pytest.mark.parametrize("work", ["inbox/mine", "raw/dicom_input/mine", "models/mine"])
+    def test_work_of_a_person_is_refused_and_kept_where_nobody_can_be_asked(self, root, work):
+        (root / work).mkdir()
+        with pytest.raises(UsageError, match=r"1 (batches|experiments).*--keep.*--fresh"):
+            self.prepare(root)
+        self.prepare(root, "keep")
+        assert (root / work).is_dir()
+        self.prepare(root, "fresh")
+        assert not root.exists()
+
+    @pytest.mark.parametrize(
+        "line", ["audits/deid/first/quarantine_review.jsonl", "audits/withdrawals/tombstones.jsonl"]
+    )
+    def test_decisions_and_withdrawals_are_work(self, root, line):
+        files.write_jsonl(root / line, [{"a": 1}])
+        with pytest.raises(UsageError, match=r"1 (decisions|withdrawals)"):
+            self.prepare(root)

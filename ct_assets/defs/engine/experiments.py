@@ -32,6 +32,7 @@ def begin_experiment(
         if read_record(platform.layout.experiment(name)) is not None:
             return open_experiment(platform, name)
         config = load_training_config(platform.settings.training)
+    refuse_name(platform, name, config)
     return Experiment.begin(
         name,
         config,
@@ -39,6 +40,19 @@ def begin_experiment(
         classes=platform.settings.labels.stages,
         layout=platform.layout,
     )
+
+
+def refuse_name(platform: Platform, name: str, config: TrainingConfig) -> None:
+    """Refuse names that repeat an identifier of a patient: they go into paths, pages and the tracking server.
+
+    Raises `UsageError`. An experiment that has begun under its name is not searched again.
+    """
+    from ct_assets.deid.proof import typed_text
+    from ct_assets.learning.experiment import read_record
+
+    if read_record(platform.layout.experiment(name)) is None:
+        known = typed_text.of_platform(platform.layout, platform.settings.labels.csv)
+        known.refuse({"--experiment": name, "final.registered_name": config.final.registered_name})
 
 
 def open_experiment(platform: Platform, name: str) -> "Experiment[TrainingConfig]":

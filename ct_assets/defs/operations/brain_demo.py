@@ -5,7 +5,6 @@ Belongs here: the demo's own platform, the order of its parts, the closing lines
 """
 
 import os
-import shutil
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ct_assets.defs.assets.brain import place_of
 from ct_assets.defs.engine import partitions
 from ct_assets.defs.engine.instance import open_instance
 from ct_assets.defs.engine.pipeline import Pipeline
+from ct_assets.defs.operations import demo_root
 from ct_assets.errors import UsageError
 from ct_assets.settings import Settings, load_settings
 from ct_assets.settings.brain import DEFAULT
@@ -23,7 +23,7 @@ DEMO_CONFIG = PROJECT_ROOT / "configs/brain_demo.yaml"
 PATIENTS, CONTRAST_HU, SEED = 150, 45.0, 11
 
 
-def run_brain_demo() -> None:
+def run_brain_demo(wish: demo_root.Wish | None = None) -> None:
     """Make the phantom, run the graph on it, predict one slice of it with the registered model, tell the result."""
     from ct_assets.phantom.head import make
 
@@ -37,7 +37,7 @@ def run_brain_demo() -> None:
             raise UsageError(
                 f"{root}: not the platform of an earlier demo; set CT_ASSETS_DATA to another folder"
             )
-        shutil.rmtree(root)
+        demo_root.prepare(root, wish)
     progress.say(f"[1/4] making a head phantom of {PATIENTS} patients")
     phantom = make(settings.layout.brain / "raw", seed=SEED, patients=PATIENTS, contrast_hu=CONTRAST_HU)
     progress.say("[2/4] running the graph: features, splits, folds, selection, final model, the one test")

@@ -13,6 +13,7 @@ from pathlib import Path
 from ct_assets import progress
 from ct_assets.defs.engine.launch import run_platform
 from ct_assets.defs.engine.platform import Platform
+from ct_assets.defs.operations import demo_root
 from ct_assets.errors import UsageError
 from ct_assets.settings import Settings, load_settings
 from ct_assets.settings.load import PROJECT_ROOT
@@ -24,8 +25,11 @@ KEY_NAME = "demo.key"
 PUBLIC_KEY = hashlib.sha256(b"the key of the demo: invented patients, nothing to keep").hexdigest()
 
 
-def run_demo(fresh: bool = True) -> None:
-    """Make the phantom's two drops, ingest them, run the whole graph with a small training, tell the result."""
+def run_demo(wish: demo_root.Wish | None = None) -> None:
+    """Make the phantom's two drops, ingest them, run the whole graph with a small training, report the result.
+
+    `wish` is what becomes of an earlier demo (`defs.operations.demo_root`).
+    """
     from ct_assets.identity.key import ENVIRONMENT_VARIABLE, SecretKey
     from ct_assets.intake.batches import ingest
     from ct_assets.learning.models.registry import promote
@@ -43,21 +47,21 @@ def run_demo(fresh: bool = True) -> None:
     settings = demo_settings()
     root = settings.data_root
     refuse_foreign(root)
-    if fresh and root.exists():
-        shutil.rmtree(root)
+    config = load_training_config(settings.training)
+    demo_root.prepare(root, wish, own_experiments=frozenset({config.experiment}))
     key_file = root / KEY_NAME
     if not key_file.exists():
         _write_public_key(key_file)
     progress.say(f"[1/4] making a phantom cohort under {_shown(root / 'phantom')}")
+    if (root / "phantom").exists():
+        shutil.rmtree(root / "phantom")  # kept data: the phantom is the same each time
     phantom = make(root / "phantom", seed=PHANTOM_SEED)
     progress.say("[2/4] ingesting two deliveries")
     key = SecretKey.load(key_file)
-    for drop in phantom.drops:
-        ingest(drop, settings.layout, key)
+    demo_root.record_batches(root, [ingest(drop, settings.layout, key) for drop in phantom.drops])
     progress.say("[3/4] running the graph: de-identification to the report of the one test")
     run_platform(settings, training=settings.training)
-    registered = load_training_config(settings.training).final.registered_name
-    promote(Platform(settings).tracking_uri, registered)
+    promote(Platform(settings).tracking_uri, config.final.registered_name)
     progress.say(f"[4/4] done in {time.monotonic() - started:.0f} s")
     _tell(settings)
 

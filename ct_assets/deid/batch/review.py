@@ -18,6 +18,8 @@ from filelock import FileLock
 from ct_assets import files
 from ct_assets.deid.batch import dispositions
 from ct_assets.deid.batch.dispositions import Planned, file_digest
+from ct_assets.deid.elements.identifiers import Identifiers
+from ct_assets.deid.proof import typed_text
 from ct_assets.errors import UsageError
 from ct_assets.identity.key import SecretKey
 from ct_assets.layout import RESTRICTED_MODE, DeidPaths
@@ -119,7 +121,15 @@ def decide_by_name(
 ) -> str:
     """Record a decision on the object of that name and return what comes next."""
     one = find(places(settings, output), name)
-    decide(one, verdict, who=who or getpass.getuser(), why=why, key=SecretKey.load(settings.deid.key_file))
+    decide(
+        one,
+        verdict,
+        who=who or getpass.getuser(),
+        why=why,
+        key=SecretKey.load(settings.deid.key_file),
+        originals=settings.layout.raw_batch(one.batch) if one.batch else None,
+        labels_csv=settings.labels.csv,
+    )
     again = "run `ct-assets deid` into the same folder" if output else "`ct-assets run`"
     return f"{one.identifier}: {verdict} recorded in {one.paths.review}; it takes effect with {again}"
 
@@ -228,12 +238,21 @@ def _pictures(dataset: Any, target: Path) -> list[str]:
 
 
 def decide(
-    one: Held, verdict: Verdict, *, who: str, why: str, key: SecretKey, now: datetime | None = None
+    one: Held,
+    verdict: Verdict,
+    *,
+    who: str,
+    why: str,
+    key: SecretKey,
+    originals: Path | None = None,
+    labels_csv: Path | None = None,
+    now: datetime | None = None,
 ) -> Decision:
     """Record a person's decision; it takes effect when the batch is made again.
 
-    Raises `UsageError` where the object cannot be released by a decision, where `why` is missing, or where it
-    repeats an identifier of the object: audit lines hold none.
+    `originals` is the folder of the batch as it came, where the platform keeps it. Raises `UsageError` where the
+    object cannot be released by a decision, where `why` is missing, or where a text repeats an identifier of anybody
+    in the batch or in the clinic's table: audit lines hold none.
     """
     why, who = " ".join(why.split()), " ".join(who.split())
     if not why or not who:
@@ -243,10 +262,7 @@ def decide(
         raise UsageError(
             f"{one.identifier}: cannot be released by a decision ({', '.join(stuck)}). {reason(stuck[0]).mend}"
         )
-    if _repeats_an_identifier(one, f"{who} {why}"):
-        raise UsageError(
-            f"{one.identifier}: --why or --who repeats an identifier of the object; say it without"
-        )
+    typed_text.of_batch(one.paths, originals, labels_csv).refuse({"--why": why, "--who": who})
     moment = (now or datetime.now(UTC)).isoformat(timespec="seconds")
     decision = Decision(file_digest(key, one.sha256), verdict, one.reasons, who, why, moment)
     with FileLock(one.paths.review.with_name(f".{one.paths.review.name}.lock")):
@@ -262,6 +278,13 @@ def decisions(paths: DeidPaths) -> dict[str, Decision]:
         return {}
     rows = (Decision(**{**row, "reasons": tuple(row["reasons"])}) for row in files.read_jsonl(paths.review))
     return {decision.file: decision for decision in rows}
+
+
+def verify_texts(paths: DeidPaths, identifiers: Identifiers) -> None:
+    """Search what people typed into the audit of decisions. Raises `SafetyError` where it repeats an identifier."""
+    if paths.review.exists():
+        recorded = [(row["who"], row["why"]) for row in files.read_jsonl(paths.review)]
+        typed_text.refuse_in_audit(recorded, identifiers, paths.review)
 
 
 def apply(planned: list[Planned], decided: dict[str, Decision]) -> None:
@@ -284,30 +307,6 @@ def apply(planned: list[Planned], decided: dict[str, Decision]) -> None:
 
 def _as_row(decision: Decision) -> dict[str, Any]:
     return {name: getattr(decision, name) for name in Decision.__dataclass_fields__}
-
-
-def _repeats_an_identifier(one: Held, text: str) -> bool:
-    """Whether the text holds a name part, number or address of the object's patient or staff."""
-    import pydicom
-
-    dataset = pydicom.dcmread(one.original, stop_before_pixels=True, force=True)
-    told = re.sub(r"[\W_]+", " ", text.casefold()).split()
-    joined = " ".join(told)
-    for element in dataset.iterall():
-        identifying = element.VR == "PN" or element.keyword in _IDENTIFYING
-        for value in re.split(r"[\\^=]", str(element.value)) if identifying and element.value else ():
-            bare = " ".join(re.sub(r"[\W_]+", " ", value.casefold()).split())
-            if len(bare) >= 4 and re.search(rf"(?<!\w){re.escape(bare)}(?!\w)", joined):
-                return True
-    return False
-
-
-_IDENTIFYING = frozenset(
-    {
-        "PatientID", "PatientBirthDate", "OtherPatientIDs", "AccessionNumber", "StudyID", "AdmissionID",
-        "InstitutionName", "StationName", "PatientAddress", "PatientTelephoneNumbers", "RequestedProcedureID",
-    }
-)  # fmt: skip
 
 
 def _forget_pictures(one: Held) -> None:

@@ -105,6 +105,7 @@ def deidentify(
         extra = {*extra_identifiers, *(clinic.values_of(labels_csv) if labels_csv else ())}
         planned = dispositions.plan(facts, profile, key)
         identifiers = known.of_batch(gathered.values | extra, planned)
+        review.verify_texts(paths, identifiers)
         review.apply(planned, decided)
         uid_map = uid_graph.build(gathered.uids, profile, key)
         with timings.step("deidentify") as step:
