@@ -7,21 +7,19 @@ commands, so that `--help` is quick.
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ct_assets import machine_faults
-from ct_assets.cli import experiments, lifecycle, longitudinal, nodules, serve
+from ct_assets.cli import experiments, lifecycle, longitudinal, nodules, quarantine, serve
+from ct_assets.cli.opened import opened_platform
 from ct_assets.cli.options import Config
 from ct_assets.errors import SafetyError, UsageError
 
 if TYPE_CHECKING:
     from ct_assets.defs.operations.demo_root import Wish
-    from ct_assets.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +31,7 @@ app.add_typer(experiments.app)
 app.add_typer(lifecycle.app)
 app.add_typer(longitudinal.app, name="longitudinal")
 app.add_typer(nodules.app, name="nodules")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(serve.app, name="serve")
 
 Workers = Annotated[
@@ -151,57 +150,6 @@ def key_new(
     print(f"{path}: written (mode 0600).\n{ADVICE}")
 
 
-quarantine = typer.Typer(no_args_is_help=True, help="Look at objects that were held back, and decide.")
-app.add_typer(quarantine, name="quarantine")
-
-HeldName = Annotated[str, typer.Argument(metavar="NAME", help="The object, as `list` names it.")]
-HeldIn = Annotated[
-    Path | None, typer.Option("--output", help="Output folder of `ct-assets deid`; default: the platform.")
-]
-Who = Annotated[str | None, typer.Option(help="Who decides; default: the name you are logged in with.")]
-Why = Annotated[str, typer.Option(help="Why, in a few words without any identifier: it goes into the audit.")]
-
-
-@quarantine.command("list")
-def quarantine_list(output: HeldIn = None, config: Config = None) -> None:
-    """List what is held back, with its reasons and what was decided."""
-    from ct_assets.deid.batch import review
-
-    with _platform(config, "quarantine/*", "audits/*") as settings:
-        print("\n".join(review.listing(settings, output)))
-
-
-@quarantine.command("show")
-def quarantine_show(name: HeldName, output: HeldIn = None, config: Config = None) -> None:
-    """Tell why an object is held, and put its pictures where only you can look at them."""
-    from ct_assets.deid.batch import review
-
-    with _platform(config, "quarantine/*", "audits/*") as settings:
-        print("\n".join(review.show(review.find(review.places(settings, output), name))))
-
-
-@quarantine.command("release")
-def quarantine_release(
-    name: HeldName, why: Why, who: Who = None, output: HeldIn = None, config: Config = None
-) -> None:
-    """Release an object that you have looked at; it goes through engine and leak scan with the next run."""
-    from ct_assets.deid.batch import review
-
-    with _platform(config, "quarantine/*", "audits/*") as settings:
-        print(review.decide_by_name(settings, output, name, "release", who=who, why=why))
-
-
-@quarantine.command("reject")
-def quarantine_reject(
-    name: HeldName, why: Why, who: Who = None, output: HeldIn = None, config: Config = None
-) -> None:
-    """Reject an object that you have looked at; with the next run it leaves the quarantine."""
-    from ct_assets.deid.batch import review
-
-    with _platform(config, "quarantine/*", "audits/*") as settings:
-        print(review.decide_by_name(settings, output, name, "reject", who=who, why=why))
-
-
 @app.command()
 def convert(dicom_dir: Path, output_dir: Path, workers: Workers = None, config: Config = None) -> None:
     """Convert every CT series of a tree to NIfTI in Hounsfield units, with the masks that refer to it."""
@@ -273,7 +221,7 @@ def ingest(
     from ct_assets.lifecycle.unfinished import refuse_unfinished
     from ct_assets.storage import needs
 
-    with _platform(config, *needs.DELIVERIES) as settings:
+    with opened_platform(config, *needs.DELIVERIES) as settings:
         hold(settings.layout)
         refuse_unfinished(settings.layout)
         if name is not None and drop_dir.is_dir():
@@ -457,7 +405,7 @@ def promote(
     from ct_assets.defs.engine.platform import Platform
     from ct_assets.storage import needs
 
-    with _platform(config, *needs.DATABASES) as settings:
+    with opened_platform(config, *needs.DATABASES) as settings:
         from ct_assets.learning.models.registry import promote as give_alias
 
         chosen = give_alias(Platform(settings).tracking_uri, name, version=version)
@@ -472,12 +420,15 @@ def status(
     ] = False,
 ) -> None:
     """Show platform status and pending actions."""
+    from ct_assets.defs.operations.instance_facts import instance_facts
     from ct_assets.reports.status import show
     from ct_assets.storage import needs
     from ct_assets.storage.outputs import output_differences
 
-    with _platform(config, *needs.ALWAYS, *needs.DATABASES, "reports/*.json", publish=False) as settings:
-        show(settings)
+    with opened_platform(
+        config, *needs.ALWAYS, *needs.DATABASES, "reports/*.json", publish=False
+    ) as settings:
+        show(settings, instance_facts(settings))
         for line in output_differences(settings):
             print(line)
         if page:
@@ -492,7 +443,7 @@ def verify(config: Config = None, workers: Workers = None) -> None:
     from ct_assets import parallel
     from ct_assets.deid.proof.verify import verify_store
 
-    with _platform(config, "deid/*", "audits/*", publish=False) as settings:
+    with opened_platform(config, "deid/*", "audits/*", publish=False) as settings:
         verified = verify_store(settings.layout, workers or parallel.default_workers())
     for fault in verified.faults:
         print(f"{fault.kind}: {fault.batch}/{fault.path}")
@@ -518,7 +469,7 @@ def ui(
     from ct_assets.defs.operations.ui import serve
     from ct_assets.storage import needs
 
-    with _platform(config, *needs.ALWAYS, *needs.DATABASES) as settings:
+    with opened_platform(config, *needs.ALWAYS, *needs.DATABASES) as settings:
         serve(settings, config, port, host, without_login=without_login)
 
 
@@ -536,7 +487,7 @@ def service(
 
     if role not in ROLES:
         raise UsageError(f"{role}: the roles are {', '.join(ROLES)}")
-    with _platform(config, *needs.ALWAYS, *needs.DATABASES, publish=False) as settings:
+    with opened_platform(config, *needs.ALWAYS, *needs.DATABASES, publish=False) as settings:
         run_role(settings, config, role, host=host, port=port, without_login=without_login)
 
 
@@ -583,19 +534,6 @@ def audit(
 
     done = audit_tree(dicom_dir, output_dir, load_settings(config), workers=workers or default_workers())
     write_refused(done.found, output_dir / "reports/series")
-
-
-@contextmanager
-def _platform(config: Path | None, *needed: str, publish: bool = True) -> "Iterator[Settings]":
-    """Yield the settings of a platform of today's form; of one in a store, what is `needed` is fetched before."""
-    from ct_assets.lifecycle.schema import refuse_other
-    from ct_assets.settings import load_settings
-    from ct_assets.storage import session
-
-    settings = load_settings(config)
-    with session.opened(settings, ("platform.json", *needed), publish=publish):
-        refuse_other(settings.layout)
-        yield settings
 
 
 def _innermost(error: BaseException) -> str:

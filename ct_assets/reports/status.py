@@ -1,4 +1,4 @@
-"""The state of a platform in one screen: what is in it, and what waits for a person.
+"""The state of a platform in one screen: what is in it, what is stale or failed, and pending actions.
 
 Belongs here: counting what the tables say and printing it. Reads public audits and tables only, nothing
 restricted, and no pixel.
@@ -7,6 +7,7 @@ restricted, and no pixel.
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,7 +17,9 @@ from rich.table import Table
 from ct_assets import files, registry
 from ct_assets.intake import batches
 from ct_assets.layout import WITHDRAWALS_NAME, Layout
+from ct_assets.learning.models import registry as registry_of_models
 from ct_assets.reasons import reason
+from ct_assets.reports.alerts import Alert
 from ct_assets.settings import Settings
 
 HEADLINE = (
@@ -30,6 +33,21 @@ HEADLINE = (
 WIDTH_WITHOUT_A_TERMINAL = 120
 
 
+@dataclass(frozen=True)
+class InstanceFacts:
+    """What only Dagster's instance knows; made by `defs.operations.instance_facts`."""
+
+    stale: tuple[str, ...] = ()
+    """What is stale and why, a line each."""
+    failures: tuple[tuple[Alert, int], ...] = ()
+    """What failed in the last day, with the number of runs."""
+    refused: frozenset[str] = frozenset()
+    """Batches of the inbox whose last run failed: they are not new."""
+
+
+NO_FACTS = InstanceFacts()
+
+
 @dataclass
 class Status:
     """What is in a platform now."""
@@ -37,7 +55,11 @@ class Status:
     batches: list[dict[str, Any]] = field(default_factory=list)
     """A row a de-identified batch: name, files released, quarantined, rejected, patients."""
     waiting_in_inbox: int = 0
-    """Batches that are complete and not yet taken."""
+    """Batches that are complete and not yet taken, those that were refused not counted."""
+    refused_in_inbox: tuple[str, ...] = ()
+    """Batches that are complete and were refused when they were taken."""
+    stale: tuple[str, ...] = ()
+    failures: tuple[tuple[Alert, int], ...] = ()
     incomplete_in_inbox: dict[str, int] = field(default_factory=dict)
     """Reason code to number of folders of the inbox that are no complete batch."""
     patients: int = 0
@@ -55,20 +77,20 @@ class Status:
     """What waits for a person, a line each."""
 
 
-def collect(settings: Settings) -> Status:
+def collect(settings: Settings, facts: InstanceFacts = NO_FACTS) -> Status:
     """Return the state of the platform that `settings` describe."""
     layout = settings.layout
-    status = Status()
-    _batches(layout, status)
+    status = Status(stale=facts.stale, failures=facts.failures)
+    _batches(layout, status, facts.refused)
     _cohort(layout, status)
-    _training(layout, status)
+    _training(settings, status)
     _to_do(settings, status)
     return status
 
 
-def show(settings: Settings) -> None:
+def show(settings: Settings, facts: InstanceFacts = NO_FACTS) -> None:
     """Print the state of the platform."""
-    status = collect(settings)
+    status = collect(settings, facts)
     console = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_A_TERMINAL)
     console.print(f"[bold]platform[/bold] {settings.data_root}", highlight=False)
     console.print(
@@ -87,7 +109,11 @@ def show(settings: Settings) -> None:
         console.print(_table("splits", [status.parts], tuple(status.parts)))
     if status.experiments:
         console.print(
-            _table("experiments", status.experiments, ("experiment", "trained folds", "final model"))
+            _table(
+                "experiments",
+                status.experiments,
+                ("experiment", "trained folds", "final model", "registered"),
+            )
         )
     if status.figures:
         console.print(
@@ -96,16 +122,29 @@ def show(settings: Settings) -> None:
     pages = settings.layout.reports / "index.html"
     if pages.exists():
         console.print(f"[bold]pages[/bold] {pages}", highlight=False, soft_wrap=True)
-    console.print("[bold]waits for a person[/bold]" if status.to_do else "nothing waits for a person")
-    for line in status.to_do:
-        console.print(f"  - {line}", highlight=False)
+    for title, lines in (
+        ("stale", status.stale),
+        ("failed in the last 24 hours", tuple(map(_failure, status.failures))),
+        ("pending actions", tuple(status.to_do)),
+    ):
+        console.print(f"[bold]{title}[/bold]" if lines else f"{title}: none")
+        for line in lines:
+            console.print(f"  - {line}", highlight=False, markup=False)
 
 
-def _batches(layout: Layout, status: Status) -> None:
+def _failure(failed: tuple[Alert, int]) -> str:
+    alert, count = failed
+    times = "" if count == 1 else f" ({count} runs)"
+    return f"{alert.where}: {alert.code}{times}. {_meaning(alert.code)} {reason(alert.code).mend}"
+
+
+def _batches(layout: Layout, status: Status, refused: frozenset[str]) -> None:
     for path in sorted((layout.root / "audits/deid").glob("*/summary.json")):
         summary = files.read_json(path)
         status.batches.append({"batch": path.parent.name, **summary})
-    status.waiting_in_inbox = len(batches.complete_batches(layout))
+    complete = [one.batch for one in batches.complete_batches(layout)]
+    status.refused_in_inbox = tuple(batch for batch in complete if batch in refused)
+    status.waiting_in_inbox = len(complete) - len(status.refused_in_inbox)
     status.incomplete_in_inbox = dict(
         sorted(Counter(one.reason for one in batches.incomplete(layout)).items())
     )
@@ -126,7 +165,8 @@ def _cohort(layout: Layout, status: Status) -> None:
     status.plans = len(list(layout.folds.glob("*/plan.json")))
 
 
-def _training(layout: Layout, status: Status) -> None:
+def _training(settings: Settings, status: Status) -> None:
+    layout = settings.layout
     for folder in sorted((layout.root / "models").glob("*/configuration.json")):
         experiment = folder.parent
         trained = sorted(path.parent.name for path in experiment.glob("*/predictions.parquet"))
@@ -135,6 +175,7 @@ def _training(layout: Layout, status: Status) -> None:
                 "experiment": experiment.name,
                 "trained folds": ", ".join(trained) or "none",
                 "final model": "yes" if layout.final_model(experiment.name).is_dir() else "no",
+                **_registered(settings, experiment),
             }
         )
     for system in registry.systems():
@@ -154,6 +195,21 @@ def _training(layout: Layout, status: Status) -> None:
         path = layout.reports / f"{report}.json"
         if path.exists():
             status.figures += _headline(report, files.read_json(path))
+
+
+def _registered(settings: Settings, experiment: Path) -> dict[str, Any]:
+    """Return under which version an experiment's model is registered, and whether it is the champion."""
+    known = registry_of_models.registered(experiment)
+    if known is None:
+        return {}
+    name, version = known
+    uri = settings.tracking.uri or f"sqlite:///{settings.layout.mlflow / 'mlflow.db'}"
+    champion = registry_of_models.champion(uri, name)
+    is_champion = champion == version
+    shown = (
+        "champion" if is_champion else "candidate" if champion is None else f"champion: version {champion}"
+    )
+    return {"registered": f"{name} version {version} ({shown})", "is_champion": is_champion}
 
 
 def _headline(report: str, content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -180,14 +236,20 @@ def _headline(report: str, content: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _to_do(settings: Settings, status: Status) -> None:
     if status.waiting_in_inbox:
+        count = status.waiting_in_inbox
         status.to_do.append(
-            f"{status.waiting_in_inbox} batches in the inbox: `ct-assets run`, or let the sensor take them"
+            f"{count} new {'batch' if count == 1 else 'batches'} in the inbox: `ct-assets run`, or let the sensor take "
+            f"{'it' if count == 1 else 'them'}"
         )
+    for batch in status.refused_in_inbox:
+        status.to_do.append(f"batch {batch} was refused: deliver it again under the same name, corrected")
     for code, count in status.incomplete_in_inbox.items():
         status.to_do.append(f"{count} x {code} in the inbox: {_meaning(code)} {reason(code).mend}")
     held = sum(batch["quarantined"] for batch in status.batches)
     if held:
-        status.to_do.append(f"{held} instances in quarantine: look with `ct-assets quarantine list`")
+        status.to_do.append(
+            f"{held} {'instance' if held == 1 else 'instances'} in quarantine: look with `ct-assets quarantine list`"
+        )
     if settings.labels.csv is None:
         status.to_do.append("no clinic's table: name one in the settings (labels.csv) or in CT_ASSETS_LABELS")
     if status.plans and not status.experiments:
@@ -199,11 +261,13 @@ def _to_do(settings: Settings, status: Status) -> None:
                 f"experiment {row['experiment']} learned from people who have withdrawn: train a new one before its "
                 "models are used any further"
             )
-        elif row["final model"] == "yes":
+        elif row["final model"] == "yes" and not row.get("is_champion"):
             status.to_do.append(
-                f"experiment {row['experiment']} has a model: read its report, then `ct-assets promote`"
+                f"experiment {row['experiment']} has a model that is not the champion: read its report, then "
+                "`ct-assets promote`"
             )
-    if not status.batches and not status.waiting_in_inbox and not status.incomplete_in_inbox:
+    is_empty = not (status.batches or status.waiting_in_inbox or status.incomplete_in_inbox)
+    if is_empty and not status.refused_in_inbox:
         status.to_do.append("the platform is empty: `ct-assets ingest DROP_DIR`")
 
 

@@ -57,6 +57,13 @@ class TestARun:
             client.get_run(r).data.tags["mlflow.parentRunId"] for r in (found.info.run_id, other.run_id)
         }
         assert parents == {files.read_json(folder / tracking.PARENT_NAME)["run_id"]}
+        (parent,) = parents
+        assert client.get_run(parent).info.status == "FINISHED"
+
+    def test_the_experiment_opens_on_its_training_runs(self, told):
+        _, client, found = told
+        experiment = client.get_experiment(found.info.experiment_id)
+        assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
     def test_a_resumed_run_goes_on_in_the_same_run_and_sends_nothing_twice(self, told):
         folder, client, found = told

@@ -6,6 +6,7 @@ from ct_assets import files
 from ct_assets.defs.engine.graph import asset_arguments
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.stage import Recorder, counts, link, table_metadata
+from ct_assets.tables.audits import MetadataAudit, PatientAudit
 
 
 @dg.asset(**asset_arguments("metadata_audit"))
@@ -21,7 +22,9 @@ def metadata_audit(
         table = write_batch(layout, context.partition_key, workers=inputs.workers)
     path = layout.metadata_audit(context.partition_key)
     return recorder.result(
-        "metadata_audit", files.sha256_file(path), {**table_metadata(table), "file": link(platform, path)}
+        "metadata_audit",
+        files.sha256_file(path),
+        {**table_metadata(table, MetadataAudit), "file": link(platform, path)},
     )
 
 
@@ -53,7 +56,7 @@ def ct_prepro_audit(
             "series": audit.series.height,
             "masks": audit.masks.height,
             "decisions": counts(dict(audit.series.group_by("decision").len().iter_rows())),
-            **table_metadata(audit.patients),
+            **table_metadata(audit.patients, PatientAudit),
             "file": link(platform, layout.ct_prepro_audit),
         },
     )

@@ -12,6 +12,7 @@ from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.stage import Recorder, counts, link, table_metadata
 from ct_assets.errors import SafetyError
 from ct_assets.layout import Layout
+from ct_assets.tables.cohort import CohortManifest, Eligibility, Labels
 
 
 @dg.asset(**asset_arguments("labels"))
@@ -32,7 +33,7 @@ def labels(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platfor
             "labelled": table.height - int(table["stage"].null_count()),
             "rows": report.height,
             "reasons": counts(_by_code(report, "reasons")),
-            **table_metadata(table),
+            **table_metadata(table, Labels),
         },
     )
 
@@ -62,7 +63,7 @@ def eligibility(
             "eligible": int(judged["is_eligible"].sum()),
             "excluded": int((~judged["is_eligible"]).sum()),
             "reasons": counts(_by_code(judged, "reasons")),
-            **table_metadata(judged),
+            **table_metadata(judged, Eligibility),
             "excluded_list": link(platform, layout.excluded),
         },
     )
@@ -152,7 +153,7 @@ def ledger_was_not_rewritten(platform: dg.ResourceParam[Platform]) -> dg.AssetCh
 def splits_are_workable(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
     """Warn of training parts without a class, of too few patients, of corrected labels."""
     from ct_assets.cohort.splits_checks import warnings
-    from ct_assets.tables.cohort import Labels, SplitLedger
+    from ct_assets.tables.cohort import SplitLedger
 
     layout = platform.layout
     found = warnings(
@@ -198,7 +199,7 @@ def cohort_manifest(
             "stages": counts(
                 {str(stage): size for stage, size in manifest.group_by("stage").len().iter_rows()}
             ),
-            **table_metadata(manifest),
+            **table_metadata(manifest, CohortManifest),
         },
     )
 
@@ -210,7 +211,7 @@ def cohort_manifest(
 )
 def manifest_is_consistent(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
     """Hold the manifest against eligibility, ledger and case numbers."""
-    from ct_assets.tables.cohort import CaseNumbers, Eligibility, SplitLedger
+    from ct_assets.tables.cohort import CaseNumbers, SplitLedger
 
     layout = platform.layout
     manifest = read_manifest(platform)

@@ -126,7 +126,7 @@ def fold_volumes(
     return recorder.result(
         "fold_volumes",
         files.digest_of(volumes.to_dicts()),
-        {**table_metadata(volumes), "roles": dict(volumes.group_by("role").len().iter_rows())},
+        {**table_metadata(volumes, FoldVolumes), "roles": dict(volumes.group_by("role").len().iter_rows())},
     )
 
 

@@ -8,6 +8,7 @@ from ct_assets.defs.assets.folds import read_manifest
 from ct_assets.defs.engine.graph import asset_arguments
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.stage import VIEWER_URL, Recorder, link, table_metadata
+from ct_assets.tables.volumes import NiftiDigests
 
 
 @dg.asset(**asset_arguments("nifti_cohort"))
@@ -40,7 +41,7 @@ def nifti_cohort(
             "made": summary.made,
             "unchanged": summary.unchanged,
             "refused": summary.refused,
-            **table_metadata(summary.digests),
+            **table_metadata(summary.digests, NiftiDigests),
             "folder": link(platform, layout.nifti),
             "viewer": dg.MetadataValue.url(f"{VIEWER_URL}/"),
             "contact_sheet": link(platform, summary.contact_sheet),
@@ -84,6 +85,5 @@ def no_case_is_refused(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckRes
 
 
 def _digests(platform: Platform) -> pl.DataFrame:
-    from ct_assets.tables.volumes import NiftiDigests
 
     return tables.read_table(platform.layout.nifti_digests, NiftiDigests)

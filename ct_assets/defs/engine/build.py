@@ -52,6 +52,7 @@ PRELOAD = [
 def build_definitions(settings: Settings = SETTINGS) -> dg.Definitions:
     """Return the whole graph over the platform that `settings` describe."""
     refuse_unknown(settings.execution.resources, GRAPH)
+    heavy = {job.name: job for job in jobs.heavy_jobs(settings)}
     return dg.Definitions(
         assets=[*dg.load_assets_from_modules(STAGES), *(asset for made in SYSTEMS for asset in made.assets)],
         asset_checks=[
@@ -64,11 +65,17 @@ def build_definitions(settings: Settings = SETTINGS) -> dg.Definitions:
             jobs.deidentify_job,
             jobs.labels_job,
             jobs.cohort_refresh_job,
-            *jobs.heavy_jobs(settings),
+            *heavy.values(),
             jobs.verify_job,
             serving_batch_job,
         ],
-        sensors=[sensors.inbox_sensor, sensors.clinic_table_sensor, _automation_sensor(), alerts.watch],
+        sensors=[
+            sensors.inbox_sensor,
+            sensors.clinic_table_sensor,
+            sensors.settings_sensor(heavy["folds"]),
+            _automation_sensor(),
+            alerts.watch,
+        ],
         schedules=[sensors.nightly_verification],
         resources={"platform": Platform(settings)},
         executor=_executor(settings),
@@ -78,7 +85,10 @@ def build_definitions(settings: Settings = SETTINGS) -> dg.Definitions:
 def _automation_sensor() -> dg.AutomationConditionSensorDefinition:
     """Return the sensor behind the automation conditions, running from the start."""
     return dg.AutomationConditionSensorDefinition(
-        "automation", target=dg.AssetSelection.all(), default_status=dg.DefaultSensorStatus.RUNNING
+        "automation",
+        target=dg.AssetSelection.all(),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Makes again what stands behind an input whose content changed; people launch training.",
     )
 
 

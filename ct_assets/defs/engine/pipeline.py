@@ -19,6 +19,7 @@ from ct_assets.defs.engine import partitions, provenance
 from ct_assets.defs.engine.build import build_definitions
 from ct_assets.defs.engine.graph import GRAPH, TRAINING_DOOR
 from ct_assets.defs.engine.lost_runs import alive, end_lost
+from ct_assets.defs.engine.other_runs import wait_for_others
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.pools import wait_for_place
 from ct_assets.defs.engine.stage import COMMAND, LAUNCHED_BY
@@ -98,8 +99,16 @@ class Pipeline:
             keys if keys is not None else provenance.partition_keys(self.instance, self.platform, names[0])
         ):
             stale = self.stale(names, key)
+            if stale and wait_for_others(self.instance, self.platform.layout, stale, key):
+                self._forget_records()
+                stale = self.stale(names, key)
             if stale:
                 self._run(stale, key)
+
+    def _forget_records(self) -> None:
+        """Read the instance again: another process has materialized something."""
+        self.records = provenance.Records(self.instance, ahead=True)
+        self._failed.clear()
 
     def add_experiment(self, experiment: str, kind: partitions.Kind = partitions.EXPERIMENT) -> None:
         """Make a partition of an experiment's name; `kind` is that of the system's assets."""

@@ -18,7 +18,9 @@ from ct_assets.defs.engine.graph import GRAPH
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.settings.brain import configurations
 
-INPUT_DIGEST = "input_digest"
+INPUT_DIGEST, INPUT_PARTS = "input_digest", "input_parts"
+CODE, OUTSIDE_FILES = "the program", "files outside the graph"
+PART_DIGITS = 12
 DATA_VERSION_TAG = "dagster/data_version"
 RECORDS_A_PAGE = 1000
 
@@ -111,6 +113,34 @@ class InputState:
         unchanged = _file_digests(platform, node.after_files) == self.after_files
         after = node.after(platform, partition) if unchanged else "changed while it was read"
         return files.digest_of({**self.parts, "after": after})
+
+    def digest_of_each(self) -> dict[str, str]:
+        """Return a digest of each part, by what people call it: they tell later why an asset is stale."""
+        named = {
+            CODE: self.parts["code_version"],
+            OUTSIDE_FILES: [self.parts["external"], self.parts.get("files"), dict(self.after_files)],
+            **{f"setting {section}": value for section, value in self.parts["settings"].items()},
+            **self.parts["upstream"],
+        }
+        return {name: files.digest_of(value)[:PART_DIGITS] for name, value in named.items()}
+
+
+def why_stale(records: Records, platform: Platform, name: str, partition: str | None) -> list[str] | None:
+    """Return which inputs of a materialized asset changed since; None where it is current or was never made.
+
+    The list is empty where the record does not tell. Outputs are not looked at (`storage.outputs`).
+    """
+    recorded = records.latest(name, partition)
+    if recorded is None or INPUT_DIGEST not in recorded.metadata:
+        return None
+    state = InputState.of(records, platform, name, partition)
+    if recorded.metadata[INPUT_DIGEST].value == state.digest(platform, name, partition):
+        return None
+    before: Any = recorded.metadata[INPUT_PARTS].value if INPUT_PARTS in recorded.metadata else None
+    if not isinstance(before, Mapping):
+        return []
+    now = state.digest_of_each()
+    return [part for part in {**before, **now} if before.get(part) != now.get(part)]
 
 
 def input_digest(records: Records, platform: Platform, name: str, partition: str | None) -> str:

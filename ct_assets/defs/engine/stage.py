@@ -22,6 +22,7 @@ from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.engine.step_lock import only_writer
 from ct_assets.errors import SafetyError, UsageError
 from ct_assets.storage import session
+from ct_assets.tables.descriptions import column_descriptions
 
 LAUNCHED_BY, COMMAND = "ct_assets/launched_by", "command"
 """Tag of runs that a command launched in its own process: their progress shows at its terminal too."""
@@ -120,6 +121,7 @@ class Recorder:
                 "seconds": round(time.perf_counter() - self._started, 2),
                 **({"peak_memory_mb": round(peak.sample())} if peak else {}),
                 provenance.INPUT_DIGEST: digest,
+                provenance.INPUT_PARTS: dg.MetadataValue.json(self._read[name].digest_of_each()),
             },
             check_results=checks or [],
         )
@@ -130,9 +132,16 @@ class Recorder:
             self._read[name] = provenance.InputState.of(records, self._platform, name, self._partition)
 
 
-def table_metadata(table: pl.DataFrame) -> dict[str, Any]:
-    """Return rows, column schema and a preview without identities of a table that holds nothing restricted."""
-    columns = [dg.TableColumn(column, str(dtype)) for column, dtype in table.schema.items()]
+def table_metadata(table: pl.DataFrame, schema: type | None = None) -> dict[str, Any]:
+    """Return rows, column schema and a preview without identities of a table that holds nothing restricted.
+
+    The columns are described as `schema`, the table's declaration, describes them.
+    """
+    described = column_descriptions(schema) if schema else {}
+    columns = [
+        dg.TableColumn(column, str(dtype), description=described.get(column))
+        for column, dtype in table.schema.items()
+    ]
     shown = [column for column in table.columns if not column.endswith(IDENTITY_COLUMNS)]
     preview = table.select(shown).head(PREVIEW_ROWS)
     records = [

@@ -99,9 +99,10 @@ def _write_public_key(path: Path) -> None:
 
 
 def _tell(settings: Settings) -> None:
+    from ct_assets.defs.operations.instance_facts import instance_facts
     from ct_assets.reports.status import show
 
-    show(settings)
+    show(settings, instance_facts(settings))
     layout = settings.layout
     experiment = load_training_config(settings.training).experiment
     progress.say("where to look:")

@@ -83,12 +83,13 @@ def build(
     files.replace_directory(folder, fill)
     made = described["bundle"]
     name = registry.register(
-        folder, _entry(made, report, layout), tracking_uri or tracking.default_uri(layout)
+        folder, _entry(made, report, folder, layout), tracking_uri or tracking.default_uri(layout)
     )
     return FinalModel(folder, made, name)
 
 
-def _entry(made: bundle.Bundle, report: dict[str, Any], layout: Layout) -> registry.Entry:
+def _entry(made: bundle.Bundle, report: dict[str, Any], folder: Path, layout: Layout) -> registry.Entry:
+    final = made.config.final.model_dump(mode="json")
     return registry.Entry(
         name=made.config.final.registered_name,
         digest=made.digest,
@@ -98,6 +99,12 @@ def _entry(made: bundle.Bundle, report: dict[str, Any], layout: Layout) -> regis
         figures=_figures(report),
         code=Path(__file__).with_name("mlflow_model.py"),
         outputs=("series", "status", "mask", "stage"),
+        parameters={
+            "experiment": made.experiment,
+            "manifest_digest": made.manifest_digest,
+            **{f"final.{name}": str(value) for name, value in final.items()},
+        },
+        pages=tuple(path for path in folder.iterdir() if path.suffix in (".md", ".json")),
     )
 
 

@@ -5,10 +5,11 @@ files (no pickle), with signature, card, and the plan inside its bundle.
 """
 
 import os
+import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ DIGEST_TAG = "bundle_digest"
 WITHDRAWN_TAG = "withdrawn_patients"
 """On a version: how many people of its training data have withdrawn (`ct-assets withdraw`)."""
 SCHEME = "models:/"
+REGISTERED_NAME = "registered.json"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class Entry:
     """The file that MLflow loads the model by."""
     outputs: tuple[str, ...]
     """Columns of a prediction."""
+    parameters: Mapping[str, str | int | float] = field(default_factory=dict)
+    """Parameters of the run that logs it."""
+    pages: tuple[Path, ...] = ()
+    """Files beside the model that the run shows: its card, its plan, its calibration."""
 
 
 def register(folder: Path, entry: Entry, uri: str) -> str | None:
@@ -89,6 +95,40 @@ def promote(
         what = f"version {version}" if version else f"alias {CANDIDATE}"
         raise UsageError(f"{registered_name}: no registered model of that name with {what}") from None
     return chosen
+
+
+def champion(tracking_uri: str, registered_name: str) -> str | None:
+    """Return the version that `champion` names; None where there is none, or the server does not answer.
+
+    An sqlite file is read without MLflow, which takes seconds to import.
+    """
+    if tracking_uri.startswith("sqlite:///"):
+        path = Path(tracking_uri.removeprefix("sqlite:///"))
+        if not path.is_file():
+            return None
+        try:
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+                row = database.execute(
+                    "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?",
+                    (registered_name, CHAMPION),
+                ).fetchone()
+        except sqlite3.Error:
+            return None
+        return None if row is None else str(row[0])
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(
+            tracking.client(tracking_uri).get_model_version_by_alias(registered_name, CHAMPION).version
+        )
+    except MlflowException:
+        return None
+
+
+def registered(experiment_dir: Path) -> tuple[str, str] | None:
+    """Return name and version under which an experiment's final model is registered, None where it is not."""
+    known = files.read_json_object(experiment_dir / REGISTERED_NAME) or {}
+    return (str(known["name"]), str(known["version"])) if {"name", "version"} <= set(known) else None
 
 
 def fetch(name: str, tracking_uri: str, folder: Path) -> Path:
@@ -146,6 +186,9 @@ def _log(client: Any, uri: str, folder: Path, entry: Entry) -> str:
                 pip_requirements=["ct-assets"],
             )
             mlflow.log_metrics(dict(entry.figures))
+            mlflow.log_params(dict(entry.parameters))
+            for path in sorted(entry.pages):
+                mlflow.log_artifact(str(path))
         if not client.search_registered_models(f"name='{entry.name}'"):
             client.create_registered_model(entry.name)
         version = client.create_model_version(
@@ -156,8 +199,9 @@ def _log(client: Any, uri: str, folder: Path, entry: Entry) -> str:
             description=(folder / "card.md").read_text(encoding="utf-8"),
         )
     client.set_terminated(run.info.run_id)
+    client.set_terminated(parent)
     files.write_json(
-        entry.experiment_dir / "registered.json",
+        entry.experiment_dir / REGISTERED_NAME,
         {"name": entry.name, "version": version.version, "uri": uri},
     )
     return str(version.version)

@@ -23,6 +23,8 @@ from ct_assets.layout import Layout
 
 EVENTS_NAME = "tracking.jsonl"
 SENT_NAME = "tracking_sent.json"
+KIND_TAG, MODEL_DEVELOPMENT = "mlflow.experimentKind", "custom_model_development"
+"""MLflow's pages open an experiment of this kind on its training runs, one without a kind on traces."""
 PARENT_NAME = "tracking_parent.json"
 SECONDS_BETWEEN_TRIES = 30.0
 SECONDS_TO_FINISH = 20.0
@@ -225,6 +227,8 @@ class RunTracker(Tracker):
             self._send_artifact(Path(event["path"]), event["folder"] or None)
         elif kind == "status":
             self._client.set_terminated(self.run_id, event["status"])
+            # The experiment's own run is as its last fold; a fold that begins opens it again.
+            self._client.set_terminated(_parent_of(self._client, self.uri, self.name), event["status"])
 
     def _send_artifact(self, path: Path, folder: str | None) -> None:
         if path.is_dir():
@@ -288,7 +292,8 @@ def experiment_id(mlflow_client: Any, uri: str, experiment: str) -> str:
     if uri.startswith("sqlite:///"):
         location = (Path(uri.removeprefix("sqlite:///")).parent / "artifacts" / experiment).as_uri()
     try:
-        return str(mlflow_client.create_experiment(experiment, artifact_location=location))
+        tags = {KIND_TAG: MODEL_DEVELOPMENT}
+        return str(mlflow_client.create_experiment(experiment, artifact_location=location, tags=tags))
     except MlflowException:
         return str(mlflow_client.get_experiment_by_name(experiment).experiment_id)
 
@@ -306,8 +311,13 @@ def parent_run(mlflow_client: Any, uri: str, experiment: str, experiment_dir: Pa
         return str(run.info.run_id)
 
 
+def _parent_of(mlflow_client: Any, uri: str, name: RunName) -> str:
+    return parent_run(mlflow_client, uri, name.experiment, name.experiment_dir)
+
+
 def _start_run(mlflow_client: Any, uri: str, name: RunName) -> str:
-    parent = parent_run(mlflow_client, uri, name.experiment, name.experiment_dir)
+    parent = _parent_of(mlflow_client, uri, name)
+    mlflow_client.update_run(parent, status="RUNNING")
     run = mlflow_client.create_run(
         experiment_id(mlflow_client, uri, name.experiment),
         run_name=name.run,
