@@ -17,7 +17,7 @@ from rich.table import Table
 from ct_assets import files, registry
 from ct_assets.intake import batches
 from ct_assets.layout import WITHDRAWALS_NAME, Layout
-from ct_assets.learning.models import registry as registry_of_models
+from ct_assets.learning.models.champion import champion, registered
 from ct_assets.reasons import reason
 from ct_assets.reports.alerts import Alert
 from ct_assets.settings import Settings
@@ -199,16 +199,14 @@ def _training(settings: Settings, status: Status) -> None:
 
 def _registered(settings: Settings, experiment: Path) -> dict[str, Any]:
     """Return under which version an experiment's model is registered, and whether it is the champion."""
-    known = registry_of_models.registered(experiment)
+    known = registered(experiment)
     if known is None:
         return {}
     name, version = known
     uri = settings.tracking.uri or f"sqlite:///{settings.layout.mlflow / 'mlflow.db'}"
-    champion = registry_of_models.champion(uri, name)
-    is_champion = champion == version
-    shown = (
-        "champion" if is_champion else "candidate" if champion is None else f"champion: version {champion}"
-    )
+    in_use = champion(uri, name)
+    is_champion = in_use == version
+    shown = "champion" if is_champion else "candidate" if in_use is None else f"champion: version {in_use}"
     return {"registered": f"{name} version {version} ({shown})", "is_champion": is_champion}
 
 

@@ -8,7 +8,7 @@ import pytest
 from ct_assets import files
 from ct_assets.identity.key import SecretKey
 from ct_assets.intake.batches import ingest
-from ct_assets.learning.models import registry
+from ct_assets.learning.models.champion import REGISTERED_NAME
 from ct_assets.reports import status
 from ct_assets.reports.alerts import Alert
 from ct_assets.settings import Settings, load_settings
@@ -62,7 +62,7 @@ class TestPromotion:
         folder = settings.layout.experiment("lung-1")
         settings.layout.final_model("lung-1").mkdir(parents=True)
         files.write_json(folder / "configuration.json", {})
-        files.write_json(folder / registry.REGISTERED_NAME, {"name": "lung", "version": "2", "uri": ""})
+        files.write_json(folder / REGISTERED_NAME, {"name": "lung", "version": "2", "uri": ""})
         settings.layout.mlflow.mkdir(parents=True)
         database = sqlite3.connect(settings.layout.mlflow / "mlflow.db")
         database.execute("CREATE TABLE registered_model_aliases (alias, version, name)")

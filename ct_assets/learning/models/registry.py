@@ -5,10 +5,9 @@ files (no pickle), with signature, card, and the plan inside its bundle.
 """
 
 import os
-import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,14 @@ from typing import Any
 from ct_assets import files, progress
 from ct_assets.errors import UsageError
 from ct_assets.learning.models.bundle import BUNDLE_NAME
+from ct_assets.learning.models.champion import CHAMPION, REGISTERED_NAME
 from ct_assets.learning.training import tracking
 
 CANDIDATE = "candidate"
-CHAMPION = "champion"
 DIGEST_TAG = "bundle_digest"
 WITHDRAWN_TAG = "withdrawn_patients"
 """On a version: how many people of its training data have withdrawn (`ct-assets withdraw`)."""
 SCHEME = "models:/"
-REGISTERED_NAME = "registered.json"
 
 
 @dataclass(frozen=True)
@@ -95,40 +93,6 @@ def promote(
         what = f"version {version}" if version else f"alias {CANDIDATE}"
         raise UsageError(f"{registered_name}: no registered model of that name with {what}") from None
     return chosen
-
-
-def champion(tracking_uri: str, registered_name: str) -> str | None:
-    """Return the version that `champion` names; None where there is none, or the server does not answer.
-
-    An sqlite file is read without MLflow, which takes seconds to import.
-    """
-    if tracking_uri.startswith("sqlite:///"):
-        path = Path(tracking_uri.removeprefix("sqlite:///"))
-        if not path.is_file():
-            return None
-        try:
-            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-                row = database.execute(
-                    "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?",
-                    (registered_name, CHAMPION),
-                ).fetchone()
-        except sqlite3.Error:
-            return None
-        return None if row is None else str(row[0])
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return str(
-            tracking.client(tracking_uri).get_model_version_by_alias(registered_name, CHAMPION).version
-        )
-    except MlflowException:
-        return None
-
-
-def registered(experiment_dir: Path) -> tuple[str, str] | None:
-    """Return name and version under which an experiment's final model is registered, None where it is not."""
-    known = files.read_json_object(experiment_dir / REGISTERED_NAME) or {}
-    return (str(known["name"]), str(known["version"])) if {"name", "version"} <= set(known) else None
 
 
 def fetch(name: str, tracking_uri: str, folder: Path) -> Path:
