@@ -19,7 +19,7 @@ def test_every_line_of_the_checklist_is_ticked():
 @pytest.mark.parametrize("named", NAMED)
 def test_what_the_page_names_exists(named):
     file, *names = named.split("::")
-    path = TESTS / (file if "/" in file else f"brain/{file}")
+    path = TESTS / (file if "/" in file else f"systems/brain/{file}")
     body = ast.parse(path.read_text()).body
     for name in names:
         (found,) = [node for node in body if getattr(node, "name", None) == name]
