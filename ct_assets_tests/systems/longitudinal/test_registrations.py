@@ -1,6 +1,11 @@
 """Registrations of a cohort: pairs, the log after a kill, given transforms, composition. No image is registered here."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import polars as pl
@@ -166,3 +171,37 @@ def test_the_command_judges_given_transforms_and_goes_on_where_it_ended(tmp_path
     assert rows["p1"]["matrix_fixed_to_moving"][3::4] == [12.0, -8.0, 16.0, 1.0]
     assert (rows["p1"]["source"], rows["p1"]["reverse_transform"]) == ("given", True)
     assert rows["p2"]["reasons"] == ["unreadable_image"]
+
+
+def run_of(folder, workers):
+    return [
+        sys.executable, "-c",
+        "import sys; from pathlib import Path; from ct_assets.systems.longitudinal import registrations as r\n"
+        "if __name__ == '__main__': r.write(Path(sys.argv[1]), Path(sys.argv[2]), workers=int(sys.argv[3]))",
+        str(folder), str(folder / f"out{workers}"), str(workers),
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_killed_with_two_workers_goes_on_and_ends_as_one_that_was_not(tmp_path):
+    kept = [
+        {"pid": "p", "exam_id": f"p{number}", "screen_timepoint": number, "nifti_path": f"p{number}.nii.gz"}
+        for number in range(4)
+    ]
+    for number, row in enumerate(kept):
+        nifti.write(tmp_path / row["nifti_path"], body(grid(), matrix=shift(4.0 * number, -3.0 * number)))
+    pl.DataFrame(kept).write_parquet(tmp_path / "single_timepoints.parquet")
+    log = tmp_path / "out2/registrations.jsonl"
+    killed = subprocess.Popen(run_of(tmp_path, 2), start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not (log.exists() and log.read_bytes().count(b"\n")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    first = log.read_bytes()
+    assert first.count(b"\n") >= 1
+    for workers in (1, 2):
+        subprocess.run(run_of(tmp_path, workers), check=True)
+    assert log.read_bytes().startswith(first)
+    whole, resumed = ((tmp_path / f"out{workers}/registrations.parquet").read_bytes() for workers in (1, 2))
+    assert resumed == whole
