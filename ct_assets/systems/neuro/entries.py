@@ -9,7 +9,6 @@ file is deleted before anything is rewritten and written after everything else: 
 exist. Each volume carries the entry's key, so that a reader never mixes two generations.
 """
 
-import hashlib
 import io
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,27 +20,13 @@ import numpy as np
 import torch
 import xxhash
 
-import ct_assets
 from ct_assets import files
 from ct_assets.imaging.windows import dequantise, quantise
 from ct_assets.settings.neuro import Mode, PreprocessingSettings, Stream
+from ct_assets.systems.neuro import voxel_code
 from ct_assets.systems.neuro.prepare import CT_WINDOWS, Prepared
 
 FORMAT_VERSION = "1"
-CODE_THAT_DECIDES = (
-    "neuro/load.py",
-    "neuro/dicom_source.py",
-    "neuro/preprocess.py",
-    "neuro/prepare.py",
-    "neuro/tokens.py",
-    "imaging/windows.py",
-    "imaging/resample.py",
-    "imaging/nifti.py",
-    "imaging/orient.py",
-    "imaging/convert.py",
-    "imaging/correct.py",
-)
-"""Files whose text is part of every key: who changes how voxels come about never reads an old cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +171,7 @@ class Entry:
 @lru_cache(maxsize=8)
 def parameters_digest(settings: PreprocessingSettings) -> str:
     """Return the digest of the parameters and of the code that make voxels of a source."""
-    package = Path(ct_assets.__file__).parent
-    code = hashlib.sha256()
-    for name in CODE_THAT_DECIDES:
-        code.update((package / name).read_bytes())
-    return files.digest_of([FORMAT_VERSION, settings.model_dump(mode="json"), code.hexdigest()])
+    return files.digest_of([FORMAT_VERSION, settings.model_dump(mode="json"), voxel_code.digest()])
 
 
 def key_of(source_digest: str, series: str | None, mode: Mode, parameters: str) -> str:

@@ -12,6 +12,7 @@ from ct_assets.errors import UsageError
 from ct_assets.neuro import CacheManager, DatasetMetadata, load_image, prepare_for_inference
 from ct_assets.settings.neuro import PreprocessingSettings
 from ct_assets.systems.neuro import entries as entries_module
+from ct_assets.systems.neuro import voxel_code
 from ct_assets_tests.systems.neuro.factories import box_head, data_set, dicom_series, nifti_file
 
 STUDIES = {"one": ("ct", 1), "two": ("mri", 2)}
@@ -200,11 +201,25 @@ class TestKeys:
         assert other.load_image("one", "image0") is not None
 
     def test_other_code_does_not_read_the_cache_either(self, data_dir, monkeypatch):
-        monkeypatch.setattr(entries_module, "CODE_THAT_DECIDES", ("neuro/load.py",))
+        monkeypatch.setattr(voxel_code, "digest", lambda: "other code")
         entries_module.parameters_digest.cache_clear()
         assert CacheManager(data_dir).load_image("one", "image0") is None
         monkeypatch.undo()
         entries_module.parameters_digest.cache_clear()
+
+    def test_every_module_that_decides_voxels_is_part_of_the_key(self):
+        names = voxel_code.reachable()
+        for name in (
+            "dicom/series.py",
+            "dicom/geometry.py",
+            "dicom/pixels.py",
+            "imaging/stack.py",
+            "imaging/hu.py",
+        ):
+            assert any(path.startswith(("dicom/", "imaging/")) and name in path for path in names), (
+                name,
+                names,
+            )
 
     def test_an_image_that_became_another_mode_is_made_again(self, data_dir):
         DatasetMetadata.from_directory(data_dir, {"one": "mri", "two": "mri"}).save(
