@@ -35,7 +35,7 @@ def client(platform):
     (reports / "cases/index.html").write_text("<h1>cases</h1>")
     (platform.layout.root / "secret.txt").write_text("secret")
     (reports / "way_out").symlink_to(platform.layout.root / "secret.txt")
-    app = Starlette(routes=[Mount("/reports", Reports(directory=reports, html=True, check_dir=False))])
+    app = Starlette(routes=[Mount("/reports", Reports(platform.layout))])
     return Client(app)
 
 
@@ -48,11 +48,15 @@ def test_a_page_is_served_with_headers_that_let_it_do_nothing(client):
     assert answer.headers["cache-control"] == "no-store"
 
 
-@pytest.mark.parametrize(
-    "path", ["", "../secret.txt", "%2e%2e/secret.txt", "way_out", "cases/../../secret.txt"]
-)
+@pytest.mark.parametrize("path", ["../secret.txt", "%2e%2e/secret.txt", "way_out", "cases/../../secret.txt"])
 def test_nothing_else_is_served(client, path):
     assert client.request("GET", f"/reports/{path}").status_code == 404
+
+
+def test_the_folder_itself_is_the_index_of_the_pages(client):
+    answer = client.request("GET", "/reports/")
+    assert answer.status_code == 200
+    assert 'href="cases/index.html"' in answer.text
 
 
 def test_reports_can_only_be_read(client):
