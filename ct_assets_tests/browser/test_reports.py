@@ -48,7 +48,7 @@ def test_nothing_but_reports_is_served(ui):
 
     host = ui.address.removeprefix("http://")
     for path in (
-        "/reports/cases/",
+        "/reports/experiments/",
         "/reports/../demo.key",
         "/reports/%2e%2e/demo.key",
         "/reports//etc/passwd",

@@ -15,9 +15,9 @@ SETTLING_MS = 3000
 ATTEMPTS = 30
 PARTITION_TAKEN = "ConfigPartitionSelectionQuery"
 """What the launchpad asks the server once a partition is taken."""
-WHOLE_GRAPH = {"width": 2600, "height": 2300}
+WHOLE_GRAPH = {"width": 3600, "height": 4600}
 """What lies outside the window is not drawn, so it is not found either."""
-EMPTY_PLACE = (600, 2200)
+EMPTY_PLACE = (600, 4500)
 
 
 def test_the_graph_shows_every_group_and_every_asset(ui, tab):
@@ -33,9 +33,11 @@ def test_the_graph_shows_every_group_and_every_asset(ui, tab):
     page.mouse.click(*EMPTY_PLACE, button="right")
     page.get_by_role("menuitem", name="Expand all groups").first.click()
     page.get_by_text("dicom_batch", exact=True).first.wait_for(state="attached")
-    for name in GRAPH:
-        page.get_by_text(name, exact=True).first.wait_for(state="attached")
     page.wait_for_timeout(SETTLING_MS)
+    shortened = [text.partition("\u2026") for text in page.get_by_text("\u2026").all_inner_texts()]
+    for name in GRAPH:
+        if not any(begin and name.startswith(begin) and name.endswith(end) for begin, _, end in shortened):
+            page.get_by_text(name, exact=True).first.wait_for(state="attached")
     ui.picture(page, "graph")
     assert tab.complaints == []
 
