@@ -31,6 +31,11 @@ ADVICE = (
 _MAKE_ONE = "make one with `ct-assets key new FILE` and name it, or set the variable to 64 hex digits"
 
 
+def is_key_here(key_file: Path | None, environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether this machine has a key; a machine that only trains has none."""
+    return bool(environ.get(ENVIRONMENT_VARIABLE, "").strip()) or (key_file is not None and key_file.exists())
+
+
 @dataclass(frozen=True)
 class SecretKey:
     """The secret behind pseudonyms, UIDs, shifts and audit digests; its text never shows in a `repr`."""

@@ -29,6 +29,9 @@ ALWAYS = (
 
 DATABASES = (".dagster/*", "mlflow/*")
 
+BY_THE_KEY = ("audits/uid/*/patient_map.parquet",)
+"""Whose patients a batch holds: what a machine with the key reads to tell whether the clinic's rows of them changed."""
+
 DELIVERIES = (
     "platform.json",
     "inbox/*/.complete",

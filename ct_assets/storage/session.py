@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from ct_assets import progress
 from ct_assets.errors import UsageError
+from ct_assets.identity.key import is_key_here
 from ct_assets.settings import Settings
 from ct_assets.storage import needs
 from ct_assets.storage.copy import EVERYTHING, WorkingCopy
@@ -44,7 +45,7 @@ def opened(
     if copy is None:
         yield
         return
-    copy.pull(needed)
+    copy.pull((*needed, *needs.BY_THE_KEY) if is_key_here(settings.deid.key_file) else needed)
     try:
         yield
     except BaseException:

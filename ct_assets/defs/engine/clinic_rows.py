@@ -8,14 +8,13 @@ changed: rows of others only stand in it where exports were mixed up, and would 
 new patient. The digests are keyed: Dagster's database outlives a patient who withdraws, and a few rows can be guessed.
 """
 
-import os
 from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
 
 from ct_assets import files
 from ct_assets.defs.engine.platform import Platform
-from ct_assets.identity.key import ENVIRONMENT_VARIABLE, SecretKey
+from ct_assets.identity.key import SecretKey
 
 DOMAIN = "clinic rows"
 
@@ -37,14 +36,6 @@ def of_table(platform: Platform) -> str | None:
     if csv is None or not csv.is_file():
         return None
     return _key(platform).digest(DOMAIN, files.sha256_file(csv)).hex()
-
-
-def is_key_here(platform: Platform) -> bool:
-    """Tell whether this machine has a key: without one (a machine that only trains) it cannot tell what changed."""
-    key_file = platform.settings.deid.key_file
-    return bool(os.environ.get(ENVIRONMENT_VARIABLE, "").strip()) or (
-        key_file is not None and key_file.exists()
-    )
 
 
 def _key(platform: Platform) -> SecretKey:

@@ -13,9 +13,10 @@ import dagster as dg
 from pydantic import BaseModel
 
 from ct_assets import files, progress
-from ct_assets.defs.engine import clinic_rows, external, outputs, partitions
+from ct_assets.defs.engine import external, outputs, partitions
 from ct_assets.defs.engine.graph import GRAPH
 from ct_assets.defs.engine.platform import Platform
+from ct_assets.identity.key import is_key_here
 from ct_assets.settings.brain import configurations
 
 INPUT_DIGEST, INPUT_PARTS = "input_digest", "input_parts"
@@ -188,7 +189,9 @@ def is_current(records: Records, platform: Platform, name: str, partition: str |
 
         if is_retired(platform.layout, partition):
             return True  # nothing can be made from originals that went; what was made stays
-    if GRAPH[name].after is external.clinic_rows_of_batch and not clinic_rows.is_key_here(platform):
+    if GRAPH[name].after is external.clinic_rows_of_batch and not is_key_here(
+        platform.settings.deid.key_file
+    ):
         return (
             True  # only a machine with the key can tell whether the clinic's rows changed, or make it again
         )

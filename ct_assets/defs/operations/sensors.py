@@ -24,6 +24,7 @@ from ct_assets.defs.operations.jobs import (
     verify_job,
 )
 from ct_assets.errors import UsageError
+from ct_assets.identity.key import is_key_here
 from ct_assets.settings import load_settings
 
 BATCHES_PER_TICK = 20
@@ -98,7 +99,7 @@ def clinic_table_sensor(
     The cursor is a keyed digest of the table that was looked at last. What follows is declared as automation
     conditions.
     """
-    if not clinic_rows.is_key_here(platform):
+    if not is_key_here(platform.settings.deid.key_file):
         return dg.SkipReason("no key on this machine")
     table = clinic_rows.of_table(platform)
     if table is None:
