@@ -34,7 +34,7 @@ def serve(
         bool, typer.Option("--without-tls", help="Yes, an address that others reach, and no proxy with TLS.")
     ] = False,
 ) -> None:
-    """Serve the HTTP API and its pages until stopped; loopback unless told otherwise."""
+    """Serve the HTTP API and its pages until stopped; loopback by default."""
     if context.invoked_subcommand is not None:
         return
     from ct_assets.defs.operations.service import is_loopback, refuse_taken

@@ -174,10 +174,10 @@ def _shared_values(members: pl.DataFrame) -> Row:
 
     Such are columns without a value (those of frames), and single ones that all share, as modality often is.
     """
-    told = (*OWNER, "group_uid")
+    own_columns = (*OWNER, "group_uid")
     shared: Row = {}
     for column in members:
-        if column.name in told:
+        if column.name in own_columns:
             continue
         if column.null_count() == len(column):
             shared[column.name] = None
@@ -427,8 +427,8 @@ def _unfit_images(rows: list[Row]) -> list[str]:
     if not concatenations.are_whole(rows):
         found.append("concatenation_incomplete")
     problems = {problem for row in rows for problem in row["problems"]}
-    told = ("truncated_pixel_data", "pixel_data_length_mismatch", "unreadable_sequences")
-    return found + [problem for problem in told if problem in problems]
+    pixel_problems = ("truncated_pixel_data", "pixel_data_length_mismatch", "unreadable_sequences")
+    return found + [problem for problem in pixel_problems if problem in problems]
 
 
 def _warnings(

@@ -215,6 +215,7 @@ def _unpack_zip(
                 with archive.open(entry) as opened:
                     read = _limited(opened.read, limit)
                     found.append(_keep(read, folder, room, seen, len(found), study_uid))
+    # NotImplementedError is what zipfile raises for a compression that it does not know.
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError):
         raise Problem(422, "broken_archive", "The zip archive cannot be read; send it again.") from None
 

@@ -137,7 +137,7 @@ def settings_sensor(folds_job: UnresolvedAssetJobDefinition) -> dg.SensorDefinit
     ) -> dg.SensorResult | dg.SkipReason:
         """Request what is stale by its own inputs; what follows from it is declared as automation conditions.
 
-        The cursor is a digest of the settings and rules that were looked at last. A run reads the settings anew, and
+        The cursor is a digest of the settings and rules that were compared last. A run reloads the settings, and
         so does this look: the code server may have loaded them long ago. Training is launched by a person.
         """
         try:

@@ -166,10 +166,10 @@ def _predict_one(one: Input, opened: NoduleBundle, detector: Detector, output_di
     files.write_text(folder / "findings.txt", text)
     nifti.write(folder / "mask.nii.gz", reported.labels)
     _write_overlay(folder / "overlay.png", volume, reported.labels)
-    told = [*warnings, *checked.warnings, *(() if segmented is not None else ("lungs_not_found",))]
+    all_warnings = [*warnings, *checked.warnings, *(() if segmented is not None else ("lungs_not_found",))]
     line: dict[str, Any] = _line(one.name) | {
         "status": "predicted",
-        "warnings": told,
+        "warnings": all_warnings,
         "findings": len(reported.findings),
         "left_out": reported.left_out,
         "largest_diameter_mm": content.summary.largest_diameter_mm,
@@ -179,7 +179,7 @@ def _predict_one(one: Input, opened: NoduleBundle, detector: Detector, output_di
         "model": opened.digest,
     }
     if one.sources:
-        line |= _write_objects(folder, one, reported, opened, told)
+        line |= _write_objects(folder, one, reported, opened, all_warnings)
     return line
 
 
