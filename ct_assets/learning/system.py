@@ -114,6 +114,8 @@ class Predictor(Protocol):
 class Trainable(ABC, Generic[Config]):
     """What training asks of a system: `System` has more."""
 
+    name: ClassVar[str]
+    """As the registry names it."""
     manifest_path: ClassVar[str] = "cohort/cohort_manifest.parquet"
     """Where the rows of the cohort lie below the data root."""
 
@@ -143,7 +145,6 @@ class Trainable(ABC, Generic[Config]):
 class System(Trainable[Config]):
     """One system. Its object has no state: it is found by its registry entry and pickled for several processes."""
 
-    name: ClassVar[str]
     config: type[Config]
     """The training configuration, a subclass of `settings.training.ExperimentConfig`."""
     title: ClassVar[str]

@@ -38,6 +38,8 @@ METRICS: Mapping[str, Direction] = {
 class LungTraining(Trainable[TrainingConfig]):
     """The lung system as it is trained."""
 
+    name = "lung"
+
     def task(self, examples: Examples, config: TrainingConfig, classes: tuple[str, ...]) -> "LungTask":  # noqa: ARG002
         """Return the task of a fold's examples (`examples_of`)."""
         return LungTask(examples.data, config)

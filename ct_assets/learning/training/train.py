@@ -72,35 +72,41 @@ def train_fold(
     `UsageError` where there is nothing to train on, and `TrainingPaused` once everything is saved when a pause is
     asked for.
     """
-    layout, config = experiment.layout, config or experiment.config
-    folder = model_dir or experiment.fold(fold)
-    identity = system.identity(examples, config, experiment.classes)
-    done = _finished(folder, identity) if resume else None
+    config = config or experiment.config
+    job = Job(
+        system=system,
+        config=config,
+        experiment=experiment.name,
+        fold=fold,
+        examples=examples,
+        classes=experiment.classes,
+        folder=model_dir or experiment.fold(fold),
+        identity=system.identity(examples, config, experiment.classes),
+        manifest_digest=experiment.manifest_digest,
+        experiment_dir=experiment.folder,
+        tracking_uri=tracking_uri or tracking.default_uri(experiment.layout),
+    )
+    return train(job, resume=resume)
+
+
+def train(job: "Job", *, resume: bool = True) -> TrainingResult:
+    """Run one training as `train_fold` does, for a system whose trainings belong to no experiment record.
+
+    Raises as `train_fold`.
+    """
+    what = f"{job.experiment}, fold {job.fold}"
+    done = _finished(job.folder, job.identity) if resume else None
     if done is not None:
-        progress.say(f"{experiment.name}, fold {fold}: is trained already")
+        progress.say(f"{what}: is trained already")
         return done
-    if not examples.patients("train"):
-        raise UsageError(f"{experiment.name}, fold {fold}: has no training examples; see the fold's report")
-    if shared := set(examples.patients("train")) & set(examples.patients("validation")):
+    if not job.examples.patients("train"):
+        raise UsageError(f"{what}: has no training examples; see the fold's report")
+    if shared := set(job.examples.patients("train")) & set(job.examples.patients("validation")):
         raise UsageError(
-            f"{experiment.name}, fold {fold}: {len(shared)} patients are in training and validation; "
-            "a patient's examples stay together"
+            f"{what}: {len(shared)} patients are in training and validation; a patient's examples stay together"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    with _only_training_of(folder, f"{experiment.name}, fold {fold}"):
-        job = Job(
-            system=system,
-            config=config,
-            experiment=experiment.name,
-            fold=fold,
-            examples=examples,
-            classes=experiment.classes,
-            folder=folder,
-            identity=identity,
-            manifest_digest=experiment.manifest_digest,
-            experiment_dir=experiment.folder,
-            tracking_uri=tracking_uri or tracking.default_uri(layout),
-        )
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with _only_training_of(job.folder, what):
         return _run(job, resume)
 
 
@@ -137,7 +143,11 @@ class Job:
     identity: dict[str, str]
     manifest_digest: str
     experiment_dir: Path
-    tracking_uri: str
+    """Where the parent run of the tracking server is remembered."""
+    tracking_uri: str | None
+    """None: the training is recorded on no tracking server."""
+    run_name: str = ""
+    """By default `fold <fold>`."""
 
 
 # Running
@@ -185,10 +195,10 @@ def fit(fabric: Fabric, job: Job, heard: control.Control, resume: bool) -> tuple
         torch.set_num_threads(job.config.threads)
     writer = state.StateWriter(job.folder if fabric.is_global_zero else None)
     tracker = tracking.Tracker()
-    if fabric.is_global_zero:
+    if fabric.is_global_zero and job.tracking_uri is not None:
         tracker = tracking.RunTracker(
             job.tracking_uri,
-            tracking.RunName(job.experiment, f"fold {job.fold}", job.experiment_dir),
+            tracking.RunName(job.experiment, job.run_name or f"fold {job.fold}", job.experiment_dir),
             job.folder,
             run_id=_run_id(job.folder),
             system_metrics=job.config.system_metrics,
@@ -265,6 +275,7 @@ def _describe(job: Job, tracker: tracking.Tracker, is_first: bool) -> None:
     tracker.params(_flat(record["config"]))
     tracker.tags(
         {
+            "system": job.system.name,
             "experiment": job.experiment,
             "fold": job.fold,
             **job.identity,

@@ -109,29 +109,30 @@ def run_fold(
     require_both_labels(training, [fold])
     held = training.filter(pl.col("fold") == fold).sort("id")
     rest = training.filter(pl.col("fold") != fold).sort("id")
-    outcome = train.train(
+    trained = train.train(
         config,
         prepared,
         rest,
         held,
         folder,
         seed=options.seed + fold,
+        fold=str(fold),
         batch_size=options.batch_size,
         workers=options.num_workers,
         tracked=tracked,
         threads=threads,
     )
-    network = train.load(config, outcome.weights)
+    network = train.load(config, trained.weights)
     logits = predict_logits(network, prepared, held["id"].to_list())
     seen = predict_logits(network, prepared, rest["id"].to_list())
     predictions = prediction_table(held, logits, fold)
     result = FoldResult(
         fold=fold,
-        metric=outcome.metric,
+        metric=train.metric_of(trained),
         auc_trn=thresholds.auroc(rest["label"].to_numpy(), seen),
-        history=outcome.history,
+        history=train.history_of(folder),
         predictions=predictions,
-        weights=outcome.weights,
+        weights=trained.weights,
     )
     tables.write_table(folder / PREDICTIONS_NAME, predictions, BrainPredictions)
     files.write_json(folder / FOLD_NAME, {"fold": fold, "metric": result.metric, "auc_trn": result.auc_trn})
@@ -153,12 +154,12 @@ def read_fold(folder: Path) -> FoldResult:
     """Return a fold that `run_fold` left in `folder`. Raises `UsageError` where it is not complete."""
     if not (folder / FOLD_NAME).exists():
         raise UsageError(f"fold {folder.name} is not trained yet; materialize it first")
-    told, result = files.read_json(folder / FOLD_NAME), files.read_json(folder / train.RESULT_NAME)
+    record = files.read_json(folder / FOLD_NAME)
     return FoldResult(
-        fold=told["fold"],
-        metric=told["metric"],
-        auc_trn=float("nan") if told["auc_trn"] is None else told["auc_trn"],
-        history=result["history"],
+        fold=record["fold"],
+        metric=record["metric"],
+        auc_trn=float("nan") if record["auc_trn"] is None else record["auc_trn"],
+        history=train.history_of(folder),
         predictions=tables.read_table(folder / PREDICTIONS_NAME, BrainPredictions),
         weights=folder / train.WEIGHTS_NAME,
     )

@@ -18,6 +18,7 @@ from ct_assets.learning.evaluation import bootstrap, calibration, intervals
 from ct_assets.learning.evaluation import classification as metrics_stage
 from ct_assets.learning.evaluation.calibration import Calibration
 from ct_assets.learning.evaluation.intervals import Estimate
+from ct_assets.learning.training.train import TrainingResult
 from ct_assets.settings.brain import BrainConfig, RunOptions
 from ct_assets.settings.training import EvaluationSettings
 from ct_assets.systems.brain import aggregate, cv, splits, thresholds, train
@@ -35,7 +36,7 @@ ECE_BINS = 10
 class FinalTraining:
     """The final model's training."""
 
-    outcome: train.Outcome
+    result: TrainingResult
     training_slices: int
     holdout_slices: int
 
@@ -56,7 +57,7 @@ def train_final(
     """
     rest, held = parts(placed, options)
     progress.say(f"final model: {rest.height} slices, {held.height} held out to end the training")
-    outcome = train.train(
+    result = train.train(
         config,
         prepared,
         rest.sort("id"),
@@ -68,7 +69,7 @@ def train_final(
         tracked=tracked,
         threads=threads,
     )
-    return FinalTraining(outcome, rest.height, held.height)
+    return FinalTraining(result, rest.height, held.height)
 
 
 def parts(placed: pl.DataFrame, options: RunOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -103,7 +104,7 @@ def train_final_and_score_test(
 ) -> tuple[FinalTraining, pl.DataFrame]:
     """Train the final model and score the test slices with it."""
     trained = train_final(placed, config, options, prepared, folder, tracked=tracked, threads=threads)
-    return trained, score_test(placed, config, trained.outcome.weights, prepared)
+    return trained, score_test(placed, config, trained.result.weights, prepared)
 
 
 def fit_calibration(out_of_fold: pl.DataFrame) -> Calibration:

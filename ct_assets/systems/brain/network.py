@@ -5,7 +5,6 @@ torchvision's 122 names and shapes, published weights load without a word, and e
 form is checked, not only the names (He 2016, arXiv:1512.03385, for the architecture).
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from monai.networks.nets.resnet import ResNet, resnet18
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from ct_assets import files
 from ct_assets.errors import UsageError
 from ct_assets.learning.training import checkpoints
+from ct_assets.settings.base import Section
 from ct_assets.settings.brain import BrainConfig
 
 TENSORS = 122
@@ -22,13 +22,16 @@ IMAGENET_CLASSES = 1000
 FEATURES = 512
 
 
-@dataclass(frozen=True)
-class Weights:
+class Weights(Section):
     """Which published weights a network began with."""
 
     file: str
     sha256: str
     tensors: int
+
+    def line(self) -> str:
+        """Return one line for people."""
+        return f"starts from {self.file}: {self.tensors} tensors, SHA-256 {self.sha256[:12]}"
 
 
 def build(config: BrainConfig) -> tuple[nn.Module, Weights | None]:
@@ -100,7 +103,7 @@ def load(network: ResNet, path: Path, sha256: str | None) -> Weights:
             f"{len(misshapen)} of another shape (first: {first}); a ResNet18 of {TENSORS} tensors is wanted"
         )
     network.load_state_dict(tensors, strict=True)
-    return Weights(path.name, found, len(tensors))
+    return Weights(file=path.name, sha256=found, tensors=len(tensors))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -173,7 +173,7 @@ def run(job: Run, outputs: Path, timings: progress.Timings | None = None) -> Pat
         folder / "bundle",
         config=config,
         options=options,
-        weights=trained.outcome.weights,
+        weights=trained.result.weights,
         selection=selection,
         study=metrics["study"],
         fitted=fitted,
@@ -181,12 +181,12 @@ def run(job: Run, outputs: Path, timings: progress.Timings | None = None) -> Pat
         training=placed,
         experiment=folder.name,
     )
-    network = train.load(config, trained.outcome.weights)
+    network = train.load(config, trained.result.weights)
     _save_state_dict(folder / "final_model_state_dict.pt", network)
     with timings.step("test") as step:
         reading = reading_of(placed, folder.name, made.digest, selection)
         Readings(folder).open(reading, force=False)
-        predictions = final.score_test(placed, config, trained.outcome.weights, prepared)
+        predictions = final.score_test(placed, config, trained.result.weights, prepared)
         step.items = predictions.height
     test_metrics = judge_test(
         result.predictions, predictions, selection, config, options, samples=SAMPLES, confidence=CONFIDENCE

@@ -249,7 +249,7 @@ def build_final(place: Place) -> tuple[bundle.BrainBundle, str | None]:
         place.bundle,
         config=config,
         options=place.settings,
-        weights=trained.outcome.weights,
+        weights=trained.result.weights,
         selection=chosen["threshold"],
         study=chosen["metrics"]["study"],
         fitted=final.fit_calibration(out_of_fold),

@@ -1,7 +1,7 @@
 """What the shared trainer trains here: a network on balanced batches of prepared slices.
 
-Belongs here: batches as a function of their position, the loss, the validation. Does not: stages, optimizers
-and checkpoints (`learning.training.trainer`), which parameters a stage trains (`brain.train`).
+Belongs here: batches as a function of their position, the loss, the validation. Does not: phases, optimizers
+and checkpoints (`learning.training.trainer`), which parameters a phase trains (`brain.train`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ from ct_assets.learning.training.task import Batch, Direction, Task, Validation
 from ct_assets.settings.brain import BrainConfig
 from ct_assets.systems.brain import augment, images
 from ct_assets.systems.brain.images import Prepared
+from ct_assets.systems.brain.network import Weights
 
 Floats = npt.NDArray[np.float64]
 
@@ -137,11 +138,13 @@ class BrainTask(Task):
         batches: BalancedBatches,
         prepared: Prepared,
         validation: tuple[Sequence[str], Sequence[int]],
+        pretrained: Weights | None = None,
     ) -> None:
         self.module: BrainModule = module
         self.batches = batches
         self._prepared = prepared
         self._validation = validation
+        self.pretrained = pretrained
 
     def validate(self, rank: int, ranks: int) -> list[tuple[int, float]]:
         """Return place and logit of this rank's validation slices."""

@@ -1,46 +1,67 @@
-"""One training in two stages: the head alone, then everything or the upper parts, each to its best epoch.
+"""One training of slices: the head alone, then everything or the upper parts, each from the best epoch so far.
 
-Belongs here: how a configuration becomes the two trainings of the shared loop, and what is kept of them.
-What is frozen in a stage is in eval mode too (`learning.training.optimizers.train_mode`), so the running statistics of
-its BatchNorm stay those of the weights.
+Belongs here: how a configuration becomes a training of the shared path (`learning.training.train`): its two phases, its
+examples, its task. What is frozen in a phase is in eval mode too (`learning.training.optimizers.train_mode`), so the
+running statistics of its BatchNorm stay those of the weights.
 """
 
+import math
 import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import lightning
 import numpy as np
 import polars as pl
 import torch
-from filelock import FileLock
-from lightning.fabric import Fabric
 from torch import nn
 
-from ct_assets import files, progress
-from ct_assets.learning.training import checkpoints, control, state, tracking
-from ct_assets.learning.training.trainer import CURVES_NAME, Trainer, seed_everything
+from ct_assets import files
+from ct_assets.learning.system import FINAL, Examples, Source, Trainable
+from ct_assets.learning.training import checkpoints
+from ct_assets.learning.training import train as shared
+from ct_assets.learning.training.task import Task
+from ct_assets.learning.training.train import Job, TrainingResult
+from ct_assets.learning.training.trainer import CURVES_NAME, seed_everything
 from ct_assets.settings.brain import LAYERS, BrainConfig
-from ct_assets.settings.training import OptimizerSettings, TrainingStage
+from ct_assets.settings.training import (
+    ExperimentConfig,
+    LoadingSettings,
+    MonitorSettings,
+    OptimizerSettings,
+    TrainingStage,
+)
 from ct_assets.systems.brain import network as networks
 from ct_assets.systems.brain.images import Prepared
 from ct_assets.systems.brain.task import BalancedBatches, BrainModule, BrainTask
 
+SYSTEM = "brain"
 HEAD, FINE_TUNING = "head", "finetune"
-RESULT_NAME = "result.json"
-PATIENTS_NAME = "patients.json"
+MONITOR = "auprc"
 WEIGHTS_NAME = checkpoints.WEIGHTS_NAME
 HEAD_PARTS = ("fc",)
+CLASSES = ("0", "1")
 FEW_SLICES = 1500
-"""Fewer are loaded in this process: starting loader processes for each stage of each fold would take longer."""
+"""Fewer are loaded in this process: starting loader processes for each fold would take longer."""
+
+
+class SliceTrainingConfig(ExperimentConfig):
+    """One training of slices, as the shared path takes it."""
+
+    slices: BrainConfig
+    batch_size: int
+
+    @property
+    def digest(self) -> str:
+        """Identifies what is trained: wherever the weights' file lies, however batches are loaded."""
+        return files.digest_of([self.slices.digest, self.seed, self.batch_size])
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """Where a training is told; without it nobody is told."""
+    """The tracking server's experiment and run of a training."""
 
     uri: str
     experiment: str
@@ -48,61 +69,53 @@ class Tracked:
     experiment_dir: Path
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a training left."""
+class BrainTraining(Trainable[SliceTrainingConfig]):
+    """Brain CT classification as it is trained."""
 
-    weights: Path
-    weights_sha256: str
-    stage: str
-    """The stage whose best epoch was kept."""
-    metric: float | None
-    """Its AUPRC on the validation slices; null where they do not define it."""
-    history: list[dict[str, Any]]
-    """A row an epoch of both stages."""
-    run_id: str | None = None
+    name = SYSTEM
+    manifest_path = "brain/features.parquet"
 
+    def task(self, examples: Examples, config: SliceTrainingConfig, classes: tuple[str, ...]) -> BrainTask:  # noqa: ARG002
+        """Return the network on balanced batches of the training slices; `examples.data` are the prepared slices."""
+        seed_run(config.seed)
+        network, weights = networks.build(config.slices)
+        (training, validation), prepared = (
+            (examples.of(role).table for role in ("train", "validation")),
+            examples.data,
+        )
+        batches = BalancedBatches(
+            prepared,
+            training["example_id"].to_list(),
+            training["target"].to_list(),
+            config.slices,
+            batch_size=config.batch_size,
+            seed=config.seed,
+        )
+        validated = validation["example_id"].to_list(), validation["target"].to_list()
+        return BrainTask(BrainModule(network, config.slices), batches, prepared, validated, weights)
 
-@dataclass(frozen=True)
-class _Validation:
-    """When a stage is validated and ends."""
-
-    patience: int
-    every_epochs: int = 1
-    monitor: str = "auprc"
-    keep_best: int = 1
-    early_stopping: str | None = "auprc"
-    min_delta: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Loading:
-    workers: int
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """One stage as the shared loop takes it (`learning.training.task.LoopConfig`)."""
-
-    seed: int
-    optimizer: OptimizerSettings
-    stages: tuple[TrainingStage, ...]
-    validation: _Validation
-    sampling: _Loading
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
-    steps_per_epoch: int | None = None
-    ema_decay: float | None = None
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of the stage."""
-        return sum(stage.epochs for stage in self.stages)
+    def load_pretrained(
+        self,
+        task: Task,
+        examples: Examples,  # noqa: ARG002
+        config: SliceTrainingConfig,  # noqa: ARG002
+    ) -> networks.Weights | None:
+        """Return which published weights the network was built with."""
+        return task.pretrained if isinstance(task, BrainTask) else None
 
 
-def stage_configs(config: BrainConfig, *, seed: int, workers: int, cuda: bool) -> dict[str, StageConfig]:
-    """Return the stages of a configuration, in order.
+def training_config(
+    config: BrainConfig,
+    *,
+    seed: int,
+    batch_size: int,
+    workers: int = 0,
+    threads: int | None = None,
+    cuda: bool | None = None,
+) -> SliceTrainingConfig:
+    """Return a configuration as the shared path takes it, with a phase for each stage that has epochs.
 
-    A patience of p lets p epochs without a better value pass and ends the stage with the next one, p + 1 in
+    A patience of p lets p epochs without a better value pass and ends the phase with the next one, p + 1 in
     all; the shared loop counts to the last of them.
     """
     stages = {
@@ -111,9 +124,11 @@ def stage_configs(config: BrainConfig, *, seed: int, workers: int, cuda: bool) -
             config.epochs_ft, config.lr_ft, config.weight_decay_ft, config.patience_ft, config.ft_trainable_attrs
         ),
     }  # fmt: skip
-    return {
-        name: StageConfig(
-            seed=seed,
+    phases = tuple(
+        TrainingStage(
+            name=name,
+            epochs=epochs,
+            freeze=networks.frozen_patterns(trained, LAYERS, "network."),
             optimizer=OptimizerSettings(
                 kind=config.optimizer,
                 learning_rate=rate,
@@ -125,20 +140,24 @@ def stage_configs(config: BrainConfig, *, seed: int, workers: int, cuda: bool) -
                 final_share=0.0,
                 clip_norm=config.grad_clip,
             ),
-            stages=(
-                TrainingStage(
-                    name=name,
-                    epochs=epochs,
-                    freeze=networks.frozen_patterns(trained, LAYERS, "network."),
-                ),
-            ),
-            validation=_Validation(patience=patience + 1),
-            sampling=_Loading(workers),
-            precision="16-mixed" if config.amp and cuda else "32-true",
+            patience=patience + 1,
+            restart_from_best=name == FINE_TUNING,
         )
         for name, (epochs, rate, decay, patience, trained) in stages.items()
         if epochs
-    }
+    )
+    with_cuda = torch.cuda.is_available() if cuda is None else cuda
+    return SliceTrainingConfig(
+        slices=config,
+        batch_size=batch_size,
+        seed=seed,
+        stages=phases,
+        validation=MonitorSettings(monitor=MONITOR),
+        sampling=LoadingSettings(workers=workers),
+        precision="16-mixed" if config.amp and with_cuda else "32-true",
+        threads=threads,
+        system_metrics=False,
+    )
 
 
 def train(
@@ -150,137 +169,66 @@ def train(
     *,
     seed: int,
     batch_size: int,
+    fold: str = FINAL,
     workers: int = 0,
     tracked: Tracked | None = None,
     threads: int | None = None,
-) -> Outcome:
-    """Train on some slices, end early by others, and keep the best epoch of all.
+) -> TrainingResult:
+    """Train on some slices, end each phase early by others, and keep the best epoch of all.
 
-    `training` and `validation` have `id` and `label`. A training that is complete returns its result at
-    once; one that was killed goes on where it was.
+    `training` and `validation` have `id`, `group_id` and `label`. A training that is complete returns its result at
+    once; one that was paused or killed goes on where it was. Raises as `learning.training.train.train`.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
-    identity = identity_of(config, prepared, training, validation, seed=seed, batch_size=batch_size)
-    done = _finished(folder, identity)
-    if done is not None:
-        return done
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(folder / ".training.lock")):
-        return _train(config, prepared, training, validation, folder, identity, batch_size, workers, tracked)
-
-
-def _train(
-    config: BrainConfig,
-    prepared: Prepared,
-    training: pl.DataFrame,
-    validation: pl.DataFrame,
-    folder: Path,
-    identity: dict[str, str],
-    batch_size: int,
-    workers: int,
-    tracked: Tracked | None,
-) -> Outcome:
-    seed = int(identity["seed"])
-    tracker = tracking.Tracker()
-    if tracked is not None:
-        name = tracking.RunName(tracked.experiment, tracked.run, tracked.experiment_dir)
-        tracker = tracking.RunTracker(tracked.uri, name, folder)
-    status = "FAILED"
-    try:
-        _tell(tracker, config, identity, training, validation)
-        seed_run(seed)
-        network, weights = networks.build(config)
-        if weights is not None:
-            files.write_json(folder / "pretrained.json", vars(weights))
-            tracker.tags({"pretrained_sha256": weights.sha256})
-        _record_patients(folder, training, validation)
-        cuda = torch.cuda.is_available()
-        loaders = workers if training.height >= FEW_SLICES else 0
-        best: tuple[float, str] | None = None
-        for stage, stage_config in stage_configs(config, seed=seed, workers=loaders, cuda=cuda).items():
-            # A killed training's second stage begins where its first one ended, as if it had gone on.
-            fitted = _fit(stage, stage_config, config, network, prepared, training, validation, folder, identity,
-                          batch_size, tracker)  # fmt: skip
-            network.load_state_dict(checkpoints.load_weights(folder / stage / WEIGHTS_NAME)[0])
-            value = fitted.get("auprc", float("nan"))
-            if best is None or not np.isfinite(best[0]) or value >= best[0]:
-                best = (value, stage)
-        assert best is not None
-        outcome = _conclude(folder, best, identity, tracker)
-        status = "FINISHED"
-    finally:
-        tracker.finish(status)
-    return Outcome(**{**vars(outcome), "run_id": tracker.run_id})
-
-
-def _fit(
-    stage: str,
-    stage_config: StageConfig,
-    config: BrainConfig,
-    network: nn.Module,
-    prepared: Prepared,
-    training: pl.DataFrame,
-    validation: pl.DataFrame,
-    folder: Path,
-    identity: dict[str, str],
-    batch_size: int,
-    tracker: tracking.Tracker,
-) -> dict[str, float]:
-    """Train one stage and return the metrics of its best epoch, whose weights lie in its folder then."""
-    model_dir = folder / stage
-    model_dir.mkdir(parents=True, exist_ok=True)
-    batches = BalancedBatches(
-        prepared,
-        training["id"].to_list(),
-        training["label"].to_list(),
+    examples = examples_of(training, validation, prepared)
+    complete = training_config(
         config,
+        seed=seed,
         batch_size=batch_size,
-        seed=stage_config.seed + (stage == FINE_TUNING),
+        workers=workers if training.height >= FEW_SLICES else 0,
+        threads=threads,
     )
-    task = BrainTask(
-        BrainModule(network, config),
-        batches,
-        prepared,
-        (validation["id"].to_list(), validation["label"].to_list()),
+    job = Job(
+        system=BrainTraining(),
+        config=complete,
+        experiment=tracked.experiment if tracked else SYSTEM,
+        fold=fold,
+        examples=examples,
+        classes=CLASSES,
+        folder=folder,
+        identity=BrainTraining().identity(examples, complete, CLASSES),
+        manifest_digest=examples.digest,
+        experiment_dir=tracked.experiment_dir if tracked else folder.parent,
+        tracking_uri=tracked.uri if tracked else None,
+        run_name=tracked.run if tracked else "",
     )
-    fabric = Fabric(accelerator="auto", devices=1, precision=stage_config.precision)
-    heard = control.Control(model_dir)
-    with heard.listening():
-        trainer = Trainer(
-            task,
-            stage_config,
-            model_dir=model_dir,
-            identity={**identity, "stage": stage},
-            fabric=fabric,
-            control=heard,
-            state=state.StateWriter(model_dir),
-            tracker=tracker,
-        )
-        fitted = trainer.fit()
-    if fitted.status == "paused":
-        raise control.TrainingPaused(f"{folder.name}: paused in stage {stage}; launch it again to go on")
-    return fitted.metrics
+    result = shared.train(job)
+    for path in folder.glob("*.ckpt"):
+        path.unlink()  # 130 MB each, of every fold of every candidate; the weights of the best epoch stay
+    return result
 
 
-def identity_of(
-    config: BrainConfig,
-    prepared: Prepared,
-    training: pl.DataFrame,
-    validation: pl.DataFrame,
-    *,
-    seed: int,
-    batch_size: int,
-) -> dict[str, str]:
-    """Return the digests that tell two trainings apart; checkpoints carry them."""
-    return {
-        "config_digest": config.digest,
-        "prepared": prepared.path.stem,
-        "training_digest": files.digest_of(training.select("id", "label").sort("id").rows()),
-        "validation_digest": files.digest_of(validation.select("id", "label").sort("id").rows()),
-        "seed": str(seed),
-        "batch_size": str(batch_size),
-    }
+def examples_of(training: pl.DataFrame, validation: pl.DataFrame, prepared: Prepared) -> Examples:
+    """Return slices as the shared path takes them."""
+    columns = {"example_id": "id", "patient_id": "group_id", "target": "label"}
+    table = pl.concat(
+        [
+            part.select(**{name: pl.col(column) for name, column in columns.items()}, role=pl.lit(role))
+            for role, part in (("train", training), ("validation", validation))
+        ]
+    )
+    source = Source("prepared", prepared.path.stem, "brain/prepared")
+    return Examples(table, (source,), prepared)
+
+
+def metric_of(result: TrainingResult) -> float | None:
+    """Return the AUPRC of the best epoch on the validation slices; None where they do not define it."""
+    value = result.metrics.get(MONITOR)
+    return value if value is not None and math.isfinite(value) else None
+
+
+def history_of(folder: Path) -> list[dict[str, Any]]:
+    """Return a row an epoch of all phases."""
+    return files.read_jsonl(folder / CURVES_NAME)
 
 
 def seed_run(seed: int) -> None:
@@ -304,68 +252,6 @@ def load(config: BrainConfig, weights: Path) -> nn.Module:
     network, _ = networks.build(config.model_copy(update={"pretrained": None, "pretrained_sha256": None}))
     network.load_state_dict(checkpoints.load_weights(weights)[0])
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _conclude(
-    folder: Path, best: tuple[float, str], identity: dict[str, str], tracker: tracking.Tracker
-) -> Outcome:
-    value, stage = best
-    tensors, metadata = checkpoints.load_weights(folder / stage / WEIGHTS_NAME)
-    sha256 = checkpoints.save_weights(folder / WEIGHTS_NAME, tensors, metadata)
-    metric = float(value) if np.isfinite(value) else None
-    history = [
-        row
-        for name in (HEAD, FINE_TUNING)
-        if (folder / name / CURVES_NAME).exists()
-        for row in files.read_jsonl(folder / name / CURVES_NAME)
-    ]
-    files.write_jsonl(folder / CURVES_NAME, history)
-    content = {"identity": identity, "weights_sha256": sha256, "stage": stage, "metric": metric}
-    files.write_json(folder / RESULT_NAME, {**content, "history": history})
-    tracker.metrics({} if metric is None else {"best_auprc": metric}, step=len(history))
-    tracker.tags({"weights_sha256": sha256, "best_stage": stage})
-    tracker.artifact(folder / RESULT_NAME)
-    for name in (HEAD, FINE_TUNING):
-        for path in (folder / name).glob("*.ckpt"):
-            path.unlink()
-    return Outcome(folder / WEIGHTS_NAME, sha256, stage, metric, history)
-
-
-def _record_patients(folder: Path, training: pl.DataFrame, validation: pl.DataFrame) -> None:
-    """Write who was in the training, by group (the patient's pseudonym), logged to no tracking server."""
-    if "group_id" in training.columns:
-        patients = {"train": training, "validation": validation}
-        files.write_json(
-            folder / PATIENTS_NAME, {role: sorted(set(part["group_id"])) for role, part in patients.items()}
-        )
-
-
-def _finished(folder: Path, identity: dict[str, str]) -> Outcome | None:
-    path, weights = folder / RESULT_NAME, folder / WEIGHTS_NAME
-    if not path.exists() or not weights.exists():
-        return None
-    content = files.read_json(path)
-    if content["identity"] != identity or files.sha256_file(weights) != content["weights_sha256"]:
-        return None
-    progress.say(f"{folder.name}: is trained already")
-    return Outcome(
-        weights, content["weights_sha256"], content["stage"], content["metric"], content["history"]
-    )
-
-
-def _tell(
-    tracker: tracking.Tracker,
-    config: BrainConfig,
-    identity: dict[str, str],
-    training: pl.DataFrame,
-    validation: pl.DataFrame,
-) -> None:
-    tracker.params(config.model_dump(mode="json", exclude={"pretrained"}))
-    tracker.params({"training_slices": training.height, "validation_slices": validation.height})
-    tracker.tags({**identity, "system": "brain", "version.torch": str(torch.__version__),
-                  "version.lightning": str(lightning.__version__)})  # fmt: skip
-    tracker.dataset("training", identity["training_digest"], "brain/features.parquet", "training")
-    tracker.dataset("validation", identity["validation_digest"], "brain/features.parquet", "validation")
 
 
 def folds_of(table: pl.DataFrame) -> Sequence[int]:

@@ -1,6 +1,4 @@
-"""Two stages on the shared trainer: what is frozen stays, patience, best epochs, resume, equal runs."""
-
-import json
+"""Two phases on the shared training path: what is frozen stays, patience, best epochs, resume, equal runs."""
 
 import pytest
 import torch
@@ -9,6 +7,7 @@ from ct_assets import files
 from ct_assets.errors import UsageError
 from ct_assets.learning.training import checkpoints, optimizers
 from ct_assets.learning.training.task import Validation
+from ct_assets.learning.training.trainer import Trainer
 from ct_assets.settings.brain import BrainConfig
 from ct_assets.systems.brain import network as networks
 from ct_assets.systems.brain import train
@@ -32,6 +31,14 @@ def run(data, folder, *, batch_size=4, seed=3, **changes):
     )
 
 
+def training_config(**changes):
+    return train.training_config(config(**changes), seed=3, batch_size=4)
+
+
+def phases(settings):
+    return {phase.name: phase for phase in train.training_config(settings, seed=0, batch_size=4).stages}
+
+
 def initial(settings, seed=3):
     train.seed_run(seed)
     return {name: value.clone() for name, value in networks.build(settings)[0].state_dict().items()}
@@ -46,7 +53,7 @@ class TestFreezing:
         after, _ = checkpoints.load_weights(outcome.weights)
         moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
         assert moved == {"fc.1.weight", "fc.1.bias"}
-        assert outcome.stage == train.HEAD
+        assert {row["stage"] for row in train.history_of(tmp_path)} == {train.HEAD}
 
     @pytest.mark.slow
     def test_only_named_parts_are_fine_tuned_and_the_rest_keeps_its_statistics(self, data, tmp_path):
@@ -68,8 +75,8 @@ class TestFreezing:
 
     def test_what_a_stage_freezes_is_in_eval_and_outside_the_optimizer(self):
         module = torch.nn.ModuleDict({"network": networks.build(BrainConfig())[0]})
-        stages = train.stage_configs(BrainConfig(), seed=0, workers=0, cuda=False)
-        optimizers.freeze(module, stages[train.HEAD].stages[0].freeze)
+        head = phases(BrainConfig())[train.HEAD]
+        optimizers.freeze(module, head.freeze)
         optimizers.train_mode(module)
         modes = {
             name: part.training
@@ -81,7 +88,7 @@ class TestFreezing:
         assert module["network"].fc.training
         trained = [name for name, p in module.named_parameters() if p.requires_grad]
         assert trained == ["network.fc.1.weight", "network.fc.1.bias"]
-        optimizers.check_covers(module, optimizers.build(module, stages[train.HEAD].optimizer, 1e-3))
+        optimizers.check_covers(module, optimizers.build(module, head.optimizer, 1e-3))
 
     def test_an_unknown_part_is_refused(self):
         with pytest.raises(UsageError, match=r"ft_trainable_attrs.*layer9.*parts are conv1"):
@@ -90,8 +97,7 @@ class TestFreezing:
 
 class TestStages:
     def test_the_defaults_are_those_of_the_protocol(self):
-        stages = train.stage_configs(BrainConfig(), seed=0, workers=4, cuda=False)
-        head, tuned = stages[train.HEAD], stages[train.FINE_TUNING]
+        head, tuned = phases(BrainConfig()).values()
         assert (head.optimizer.kind, head.optimizer.learning_rate, head.optimizer.weight_decay) == (
             "adamw",
             3e-3,
@@ -100,17 +106,18 @@ class TestStages:
         assert (tuned.optimizer.learning_rate, tuned.optimizer.weight_decay) == (1.5e-4, 7e-4)
         assert (head.epochs, tuned.epochs) == (12, 12)
         assert BrainConfig().dropout_p == 0.3
-        assert head.validation.monitor == tuned.validation.early_stopping == "auprc"
-        assert tuned.stages[0].freeze == ()
+        assert train.training_config(BrainConfig(), seed=0, batch_size=4).validation.monitor == "auprc"
+        assert tuned.freeze == ()
+        assert (head.restart_from_best, tuned.restart_from_best) == (False, True)
 
     def test_mixed_precision_is_for_cuda_alone(self):
         for cuda, expected in ((False, "32-true"), (True, "16-mixed")):
-            stages = train.stage_configs(BrainConfig(), seed=0, workers=0, cuda=cuda)
-            assert {stage.precision for stage in stages.values()} == {expected}
+            made = train.training_config(BrainConfig(), seed=0, batch_size=4, cuda=cuda)
+            assert made.precision == expected
 
     def test_sgd_has_its_momentum_and_nesterov(self):
-        stage = train.stage_configs(config(optimizer="sgd", momentum=0.8), seed=0, workers=0, cuda=False)
-        made = optimizers.build(torch.nn.Linear(2, 2), stage[train.HEAD].optimizer, 0.1)
+        head = phases(config(optimizer="sgd", momentum=0.8))[train.HEAD]
+        made = optimizers.build(torch.nn.Linear(2, 2), head.optimizer, 0.1)
         assert isinstance(made, torch.optim.SGD)
         assert (made.defaults["momentum"], made.defaults["nesterov"]) == (0.8, True)
 
@@ -118,22 +125,20 @@ class TestStages:
     def test_fine_tuning_starts_from_the_best_of_the_head_stage_and_the_best_is_kept(
         self, data, tmp_path, monkeypatch
     ):
-        seen = []
-        inner = train.BrainModule.__init__
+        taken = []
+        inner = Trainer._next_phase
 
-        def spy(self, network, settings):
-            seen.append(network.state_dict()["fc.1.weight"].clone())
-            inner(self, network, settings)
+        def spy(trainer):
+            inner(trainer)
+            kept = checkpoints.load(tmp_path / f"best-{trainer._best_epoch():05d}.ckpt")["module"]
+            now = trainer.task.module.state_dict()
+            taken.append(all(torch.equal(now[name], kept[name]) for name in now))
 
-        monkeypatch.setattr(train.BrainModule, "__init__", spy)
+        monkeypatch.setattr(Trainer, "_next_phase", spy)
         outcome = run(data, tmp_path, epochs_head=2, epochs_ft=2, patience_head=9, patience_ft=9)
-        head, _ = checkpoints.load_weights(tmp_path / train.HEAD / train.WEIGHTS_NAME)
-        assert torch.equal(seen[1], head["fc.1.weight"])
-        values = [row["val_auprc"] for row in outcome.history]
-        assert outcome.metric == pytest.approx(max(values))
-        kept = max(range(len(values)), key=lambda n: values[n])
-        if outcome.history[kept]["stage"] == train.FINE_TUNING:
-            assert outcome.stage == train.FINE_TUNING
+        values = [row["val_auprc"] for row in train.history_of(tmp_path)]
+        assert taken == [True]
+        assert train.metric_of(outcome) == pytest.approx(max(values))
 
     @pytest.mark.parametrize("patience", [0, pytest.param(2, marks=pytest.mark.slow)])
     def test_a_patience_of_p_ends_after_p_plus_one_epochs_without_better(
@@ -146,8 +151,8 @@ class TestStages:
             lambda *_: Validation({"auprc": next(told), "auroc": 0.5, "loss": 1.0}),
         )
         outcome = run(data, tmp_path, epochs_head=12, epochs_ft=0, patience_head=patience)
-        assert len(outcome.history) == 1 + patience + 1
-        assert outcome.metric == 0.9
+        assert outcome.epochs == len(train.history_of(tmp_path)) == 1 + patience + 1
+        assert train.metric_of(outcome) == 0.9
 
     def test_of_equally_good_epochs_the_one_with_less_loss_is_kept_and_patience_goes_on(
         self, data, tmp_path, monkeypatch
@@ -160,12 +165,12 @@ class TestStages:
 
         monkeypatch.setattr(train.BrainTask, "summarise", summarise)
         outcome = run(data, tmp_path, epochs_head=12, epochs_ft=0, patience_head=1)
-        assert len(outcome.history) == 3
-        assert checkpoints.load_weights(tmp_path / train.HEAD / train.WEIGHTS_NAME)[1]["epoch"] == "2"
+        assert outcome.epochs == 3
+        assert checkpoints.load_weights(outcome.weights)[1]["epoch"] == "2"
 
     @pytest.mark.slow
     def test_a_cosine_falls_to_nothing_within_each_stage(self, data, tmp_path):
-        outcome = run(
+        run(
             data,
             tmp_path,
             epochs_head=3,
@@ -174,7 +179,7 @@ class TestStages:
             patience_head=9,
             patience_ft=9,
         )
-        rates = [row["learning_rate"] for row in outcome.history]
+        rates = [row["learning_rate"] for row in train.history_of(tmp_path)]
         assert rates[2] == pytest.approx(0, abs=1e-9)
         assert rates[3] > rates[2]
         assert rates[4] == pytest.approx(0, abs=1e-9)
@@ -184,12 +189,12 @@ class TestReproducibility:
     @pytest.mark.slow
     def test_two_runs_give_equal_figures_and_equal_weights(self, data, tmp_path):
         one, other = (run(data, tmp_path / name) for name in ("a", "b"))
-        assert one.weights_sha256 == other.weights_sha256
-        assert one.history == other.history
+        assert one.digest == other.digest
+        assert train.history_of(tmp_path / "a") == train.history_of(tmp_path / "b")
 
     @pytest.mark.slow
     def test_another_seed_gives_another_training(self, data, tmp_path):
-        assert run(data, tmp_path / "a").weights_sha256 != run(data, tmp_path / "b", seed=4).weights_sha256
+        assert run(data, tmp_path / "a").digest != run(data, tmp_path / "b", seed=4).digest
 
     def test_every_generator_is_seeded(self, monkeypatch):
         monkeypatch.setenv("PYTHONHASHSEED", "random")
@@ -206,35 +211,36 @@ class TestReproducibility:
         self, data, tmp_path, monkeypatch
     ):
         whole = run(data, tmp_path / "whole")
-        inner, calls = train._fit, []
 
-        def fails_once(stage, *rest):
-            calls.append(stage)
-            if calls == [train.HEAD, train.FINE_TUNING]:
-                raise KeyboardInterrupt
-            return inner(stage, *rest)
+        def fails(_):
+            raise KeyboardInterrupt
 
-        monkeypatch.setattr(train, "_fit", fails_once)
-        with pytest.raises(KeyboardInterrupt):
-            run(data, tmp_path / "broken")
-        assert run(data, tmp_path / "broken").weights_sha256 == whole.weights_sha256
+        with monkeypatch.context() as broken:
+            broken.setattr(Trainer, "_next_phase", fails)
+            with pytest.raises(KeyboardInterrupt):
+                run(data, tmp_path / "broken")
+        assert run(data, tmp_path / "broken").digest == whole.digest
 
     @pytest.mark.slow
     def test_a_finished_training_is_not_done_again(self, data, tmp_path, monkeypatch):
         first = run(data, tmp_path)
-        monkeypatch.setattr(train, "_fit", None)
-        assert run(data, tmp_path).weights_sha256 == first.weights_sha256
+        monkeypatch.setattr(Trainer, "fit", None)
+        assert run(data, tmp_path).digest == first.digest
 
 
 class TestRecord:
     @pytest.mark.slow
     def test_it_says_what_was_trained_on_what(self, data, tmp_path):
         outcome = run(data, tmp_path)
-        record = files.read_json(tmp_path / train.RESULT_NAME)
-        assert record["identity"]["config_digest"] == config().digest
-        assert record["weights_sha256"] == outcome.weights_sha256 == files.sha256_file(outcome.weights)
-        assert [row["stage"] for row in record["history"]] == ["head", "finetune"]
-        json.dumps(record)
+        record = files.read_json(tmp_path / "result.json")
+        assert record["identity"]["config_digest"] == training_config().digest
+        assert record["weights_sha256"] == outcome.digest == files.sha256_file(outcome.weights)
+        assert [row["stage"] for row in train.history_of(tmp_path)] == ["head", "finetune"]
+        groups = files.read_json(tmp_path / "patients.json")
+        assert groups == {
+            "train": sorted(set(data[1]["group_id"])),
+            "validation": sorted(set(data[2]["group_id"])),
+        }
         assert not list(tmp_path.rglob("*.ckpt"))
 
     @pytest.mark.slow
@@ -250,5 +256,5 @@ class TestRecord:
             batch_size=4,
             threads=1,
         )
-        assert outcome.metric is None
-        assert outcome.history[0]["val_auprc"] is None
+        assert train.metric_of(outcome) is None
+        assert train.history_of(tmp_path)[0]["val_auprc"] is None
