@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ct_assets.learning.evaluation import calibration
+from ct_assets.learning.evaluation.thresholds import reaches
 from ct_assets.settings.training import EvaluationSettings
 
 STAGES = ("I", "II")
@@ -63,8 +64,8 @@ class TestOperatingPoints:
         p, is_class = np.linspace(0.99, 0.5, 20), np.arange(20) < 10
         found = calibration.operating_point(p, is_class, "I", 0.7)
         assert found.sensitivity >= 0.7
-        assert calibration.reaches(sum([0.7] * 3) / 3, 1, 0.7)  # 0.6999999999999998 in floating point
-        assert not calibration.reaches(0.6999, 1, 0.7)
+        assert reaches(sum([0.7] * 3) / 3, 1, 0.7)  # 0.6999999999999998 in floating point
+        assert not reaches(0.6999, 1, 0.7)
 
 
 def test_a_temperature_that_runs_to_its_bound_calibrates_nothing_and_it_says_so():

@@ -7,7 +7,9 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
+from ct_assets.learning.evaluation.thresholds import best_row, threshold_table
 from ct_assets.settings.base import Section
 from ct_assets.settings.training import EvaluationSettings
 
@@ -17,8 +19,6 @@ Ints = npt.NDArray[np.int64]
 SMALLEST = 1e-7
 TEMPERATURES = (0.05, 20.0)
 """Between these a temperature is searched."""
-ROUNDING = 1e-9
-"""Smaller differences of shares are rounding of floating-point sums."""
 AT_BOUND = 1.02
 """A temperature within this factor of a bound is at the bound."""
 LEAST_PATIENTS = 10
@@ -139,42 +139,26 @@ def operating_point(
 ) -> OperatingPoint:
     """Choose the threshold of one class among its observed probabilities.
 
-    Without a target the one of maximal F1; with a target the one of best PPV among those that reach the
-    sensitivity. Of equals the highest is taken, and then the middle between it and the next probability below, which
-    calls the same patients: one who is a little less certain than those of the fit is called too.
+    Chosen by `thresholds.best_row`. Taken is the middle between it and the next probability below, which calls the same
+    patients: one who is a little less certain than those of the fit is called too.
     """
     rule: Literal["max_f1", "target_sensitivity"] = (
         "max_f1" if target_sensitivity is None else "target_sensitivity"
     )
     if not is_class.any() or is_class.all():
         return OperatingPoint(stage=stage, threshold=None, rule=rule)
-    best: tuple[float, float] | None = None
-    chosen: OperatingPoint | None = None
-    observed = np.unique(probability)
-    for place in range(len(observed) - 1, -1, -1):
-        called = probability >= observed[place]
-        threshold = observed[max(place - 1, 0) : place + 1].mean()
-        hits = int((called & is_class).sum())
-        sensitivity, ppv = hits / int(is_class.sum()), hits / int(called.sum())
-        f1 = 2 * hits / (int(called.sum()) + int(is_class.sum()))
-        if target_sensitivity is not None and not reaches(hits, int(is_class.sum()), target_sensitivity):
-            continue
-        merit = (f1, sensitivity) if target_sensitivity is None else (ppv, sensitivity)
-        if best is None or merit > best:
-            best = merit
-            chosen = OperatingPoint(
-                stage=stage, threshold=float(threshold), rule=rule, sensitivity=sensitivity, ppv=ppv, f1=f1
-            )
-    assert chosen is not None  # the lowest threshold calls everybody: sensitivity 1
-    return chosen
-
-
-def reaches(hits: float, total: float, target: float) -> bool:
-    """Tell whether hits / total is at least the target, where 0.7 of ten is seven.
-
-    A share and a target are compared to within what floating-point sums may lose, so that means of exact shares count.
-    """
-    return hits >= target * total - ROUNDING * max(1.0, total)
+    table = threshold_table(is_class, probability).filter(pl.col("threshold").is_finite())
+    place = best_row(table, target_sensitivity=target_sensitivity)
+    assert place is not None  # the lowest threshold calls everybody: sensitivity 1
+    row = table.row(place, named=True)
+    return OperatingPoint(
+        stage=stage,
+        threshold=float(table["threshold"][place : place + 2].to_numpy().mean()),
+        rule=rule,
+        sensitivity=row["sensitivity"],
+        ppv=row["ppv"],
+        f1=row["f1"],
+    )
 
 
 def _isotonic(probability: Floats, is_class: npt.NDArray[np.bool_]) -> IsotonicCurve:

@@ -168,7 +168,7 @@ def figures(
         "ece": calibration_error(p),
         "ece_calibrated": calibration_error(after),
     }
-    counts = {name: int(thresholds.rates(truth, p, threshold)[name]) for name in thresholds.COUNTS}
+    counts = thresholds.rates(truth, p, [threshold]).select(thresholds.COUNTS).row(0, named=True)
     return {
         "threshold": threshold,
         "count": len(truth),

@@ -1,7 +1,7 @@
-"""Tables of figures over thresholds, and the rules by which one threshold is chosen and frozen.
+"""The threshold tables of a cross-validation of slices, and the threshold that follows from them.
 
-Belongs here: figures of calls at a threshold, the grid and the exact candidates, the two rules. Does not:
-where scores come from (`brain.cv`). A slice is called positive where its score is at least the threshold.
+Belongs here: the columns of `cv_thresholds_*.csv`, means over folds, the fallback. Does not: counts, rates and the rule
+of choice (`learning.evaluation.thresholds`), where scores come from (`brain.cv`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ import polars as pl
 
 from ct_assets.errors import UsageError
 from ct_assets.learning.evaluation import classification as metrics_stage
-from ct_assets.learning.evaluation.calibration import reaches
+from ct_assets.learning.evaluation.thresholds import best_row, threshold_table
 from ct_assets.settings.brain import ThresholdStrategy
 
 Floats = npt.NDArray[np.float64]
@@ -22,33 +22,22 @@ Ints = npt.NDArray[np.int64]
 GRID: tuple[float, ...] = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """0.05, 0.10, ... 0.95."""
 RATES = ("sens", "spec", "ppv", "npv", "f1", "acc")
-"""Figures of calls; `acc` is the balanced accuracy."""
+"""Metrics of calls; `acc` is the balanced accuracy."""
 COUNTS = ("tp", "fp", "tn", "fn")
 FALLBACK = "max_f1"
 
 
-def rates(truth: Ints, score: Floats, threshold: float) -> dict[str, float]:
-    """Return counts and rates of calls at a threshold; a rate over nothing is 0.
+def rates(truth: Ints, score: Floats, thresholds: Sequence[float]) -> pl.DataFrame:
+    """Return a row a threshold: counts and rates of calls; a rate over nothing is 0.
 
     `acc` is the mean of sensitivity and specificity. No call at all has a PPV of 0, so that a threshold
-    which finds nobody is never chosen for its precision.
+    that calls nobody is never chosen for its precision.
     """
-    called, positive = score >= threshold, truth == 1
-    tp, fp = int((called & positive).sum()), int((called & ~positive).sum())
-    tn, fn = int((~called & ~positive).sum()), int((~called & positive).sum())
-    sens, spec = _share(tp, tp + fn), _share(tn, tn + fp)
-    return {
-        "tp": tp,
-        "fp": fp,
-        "tn": tn,
-        "fn": fn,
-        "sens": sens,
-        "spec": spec,
-        "ppv": _share(tp, tp + fp),
-        "npv": _share(tn, tn + fn),
-        "f1": _share(2 * tp, 2 * tp + fp + fn),
-        "acc": (sens + spec) / 2,
-    }
+    table = threshold_table(truth == 1, score, thresholds).rename(
+        {"sensitivity": "sens", "specificity": "spec"}
+    )
+    filled = table.with_columns(pl.col("sens", "spec", "ppv", "npv", "f1").fill_null(0.0))
+    return filled.with_columns(acc=(pl.col("sens") + pl.col("spec")) / 2).select("threshold", *COUNTS, *RATES)
 
 
 def auprc(truth: Ints, score: Floats) -> float:
@@ -68,19 +57,23 @@ def by_fold(
     thresholds: Sequence[float] = GRID,
 ) -> pl.DataFrame:
     """Return a row a fold and threshold (`cv_thresholds_by_fold.csv`)."""
-    rows = []
-    for fold, (truth, score) in enumerate(zip(y_true_fold, y_score_fold, strict=True)):
-        whole = {"ap": auprc(truth, score), "auc": auroc(truth, score), "auc_trn": auc_trn[fold]}
-        rows += [
-            {"fold": fold, "threshold": float(one), **rates(truth, score, one), **whole} for one in thresholds
-        ]
-    return pl.DataFrame(rows)
+    parts = [
+        rates(truth, score, thresholds).select(
+            pl.lit(fold, dtype=pl.Int64).alias("fold"),
+            pl.all(),
+            ap=pl.lit(auprc(truth, score)),
+            auc=pl.lit(auroc(truth, score)),
+            auc_trn=pl.lit(float(auc_trn[fold])),
+        )
+        for fold, (truth, score) in enumerate(zip(y_true_fold, y_score_fold, strict=True))
+    ]
+    return pl.concat(parts) if parts else pl.DataFrame()
 
 
 def summary(table: pl.DataFrame) -> pl.DataFrame:
     """Return a row a threshold: mean and standard deviation over folds, sums of counts.
 
-    Deviations are those of a sample (n - 1); a fold that does not define a figure is left out of its mean.
+    Deviations are those of a sample (n - 1); a fold that does not define a metric is left out of its mean.
     """
     rates_of = (*RATES, "ap", "auc")
     defined = table.with_columns(pl.col("ap", "auc", "auc_trn").fill_nan(None))
@@ -102,30 +95,27 @@ def exact_candidates(y_score_fold: Sequence[Floats]) -> list[float]:
 
 
 def select(table: pl.DataFrame, strategy: ThresholdStrategy, sens_target: float) -> dict[str, Any]:
-    """Return the threshold that a summary and a rule give, with its row.
+    """Return the threshold that a summary and a strategy give, with its row (`thresholds.best_row`).
 
-    `max_f1` takes the largest `f1_mean`. `sens_target` takes the largest `ppv_mean` among rows with
-    `sens_mean` of at least the target, and falls back to `max_f1`, saying so, where there is none. Of equals
-    the one with more sensitivity is taken, then the lower threshold: a missed lesion is worse than a false
-    alarm. Raises `UsageError` for an empty table.
+    `sens_target` falls back to `max_f1`, and says so, where no row reaches the target. Raises `UsageError` for an empty
+    table.
     """
     if table.is_empty():
         raise UsageError("no threshold to choose from: the cross-validation has no rows")
-    rows = table.to_dicts()
     if strategy == "max_f1":
-        return {"strategy": strategy, **_chosen(rows, "f1_mean")}
-    reaching = [row for row in rows if reaches(row["sens_mean"], 1, sens_target)]
-    told = {"strategy": strategy, "sens_target": sens_target}
-    if not reaching:
-        return {**told, "fallback": FALLBACK, "reason": "sens_target_missed", **_chosen(rows, "f1_mean")}
-    return {**told, "fallback": None, "reason": None, **_chosen(reaching, "ppv_mean")}
+        return {"strategy": strategy, **_chosen(table, None)}
+    content = {"strategy": strategy, "sens_target": sens_target}
+    chosen = _chosen(table, sens_target)
+    if not chosen:
+        return {**content, "fallback": FALLBACK, "reason": "sens_target_missed", **_chosen(table, None)}
+    return {**content, "fallback": None, "reason": None, **chosen}
 
 
-def _chosen(rows: Sequence[Mapping[str, Any]], by: str) -> dict[str, Any]:
-    # Rounded, so that means of equal shares are equal whatever the order they were added in.
-    best = max(rows, key=lambda row: (round(row[by], 9), round(row["sens_mean"], 9), -row["threshold"]))
-    return {"threshold": float(best["threshold"]), "row": dict(best)}
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _chosen(table: pl.DataFrame, target: float | None) -> Mapping[str, Any]:
+    place = best_row(
+        table, target_sensitivity=target, f1="f1_mean", ppv="ppv_mean", sensitivity="sens_mean"
+    )
+    if place is None:
+        return {}
+    row = table.row(place, named=True)
+    return {"threshold": float(row["threshold"]), "row": row}

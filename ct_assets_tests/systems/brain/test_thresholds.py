@@ -12,9 +12,13 @@ TRUTH = np.array([1, 1, 1, 0, 0, 0, 0, 0])
 SCORE = np.array([0.9, 0.6, 0.2, 0.7, 0.5, 0.3, 0.1, 0.1])
 
 
+def rates(truth, score, threshold):
+    return thresholds.rates(truth, score, [threshold]).row(0, named=True)
+
+
 class TestRates:
     def test_by_hand(self):
-        told = thresholds.rates(TRUTH, SCORE, 0.5)
+        told = rates(TRUTH, SCORE, 0.5)
         assert [told[name] for name in ("tp", "fp", "tn", "fn")] == [2, 2, 3, 1]
         assert told["sens"] == pytest.approx(2 / 3)
         assert told["spec"] == pytest.approx(3 / 5)
@@ -24,10 +28,10 @@ class TestRates:
         assert told["acc"] == pytest.approx((2 / 3 + 3 / 5) / 2)
 
     def test_a_score_at_the_threshold_counts_as_called(self):
-        assert thresholds.rates(np.array([1]), np.array([0.5]), 0.5)["tp"] == 1
+        assert rates(np.array([1]), np.array([0.5]), 0.5)["tp"] == 1
 
     def test_no_call_at_all_has_no_precision_to_be_chosen_for(self):
-        assert thresholds.rates(TRUTH, SCORE, 0.95)["ppv"] == 0
+        assert rates(TRUTH, SCORE, 0.95)["ppv"] == 0
 
 
 class TestAreas:
@@ -70,7 +74,7 @@ class TestTables:
 
     def test_means_and_deviations_are_over_folds_and_counts_are_sums(self):
         row = thresholds.summary(self.table).filter(pl.col("threshold") == 0.5).row(0, named=True)
-        first, second = (thresholds.rates(TRUTH, one, 0.5) for one in (SCORE, 1 - SCORE))
+        first, second = (rates(TRUTH, one, 0.5) for one in (SCORE, 1 - SCORE))
         assert row["sens_mean"] == pytest.approx((first["sens"] + second["sens"]) / 2)
         assert row["sens_std"] == pytest.approx(abs(first["sens"] - second["sens"]) / np.sqrt(2))
         assert row["tp_sum"] == first["tp"] + second["tp"]
