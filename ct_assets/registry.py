@@ -106,7 +106,7 @@ register(
         home="longitudinal",
         assets="ct_assets.defs.assets.longitudinal",
         graph="ct_assets.defs.assets.longitudinal_graph",
-        needs={"longitudinal": ("longitudinal/*", "reports/*")},
+        needs={"longitudinal": ("longitudinal/*", "models/test_readings*", "reports/*")},
     )
 )
 register(

@@ -5,7 +5,8 @@ again: the number is written last, and until it is there nothing else runs.
 
 Form 1 is the first that has a number. What was written before has none: it is taken over as it is where its
 ledgers have today's columns; ledgers from before withdrawals existed are brought up to date by
-`ct-assets upgrade`; anything else is refused by name.
+`ct-assets upgrade`; anything else is refused by name. In form 2 the readings of every system's test set are in one
+ledger; one of form 1 whose systems kept none of their own is taken over as it is.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,9 +19,10 @@ from ct_assets import files, registry, tables
 from ct_assets.cohort import splits
 from ct_assets.errors import UsageError
 from ct_assets.layout import Layout
+from ct_assets.learning.evaluation.test_access_log import LEDGER_DIR, LEDGER_NAME, RECORD_NAME, Readings
 from ct_assets.tables.cohort import CaseNumbers, SplitLedger
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised, with a step in `STEPS`, whenever what lies under a data root changes its form."""
 WITHOUT_A_NUMBER = 0
 
@@ -31,14 +33,14 @@ def hold(layout: Layout) -> None:
     Raises `UsageError` naming the form and the mend for one of a newer or older form.
     """
     refuse_other(layout)
-    if number_of(layout) == WITHOUT_A_NUMBER:
+    if number_of(layout) != SCHEMA:
         _write(layout)
 
 
 def refuse_other(layout: Layout) -> None:
     """Do what `hold` does for who only reads: nothing is written."""
     found = refuse_newer(layout)
-    if found == SCHEMA or (found == WITHOUT_A_NUMBER and not outdated(layout)):
+    if found == SCHEMA or not outdated(layout):
         return
     raise UsageError(
         f"{layout.root}: the platform has the form of an earlier version ({', '.join(outdated(layout))}). Make a "
@@ -85,8 +87,10 @@ def number_of(layout: Layout) -> int:
 
 
 def outdated(layout: Layout) -> list[str]:
-    """Return the ledgers whose columns are not today's, by name with what is missing or unknown."""
-    told = []
+    """Return what has the form of an earlier version: ledgers by name, with what is missing or unknown."""
+    told = [
+        f"{ledger.relative_to(layout.root)} is a ledger of its own" for _, ledger in _own_readings(layout)
+    ]
     for path, schema in _ledgers(layout):
         there, wanted = set(pl.scan_parquet(path).collect_schema().names()), set(schema.column_names())
         if there != wanted:
@@ -130,7 +134,29 @@ def _from_before_withdrawals(layout: Layout) -> list[str]:
     return done
 
 
-STEPS: dict[int, Callable[[Layout], list[str]]] = {WITHOUT_A_NUMBER: _from_before_withdrawals}
+def _own_readings(layout: Layout) -> Iterator[tuple[str, Path]]:
+    """Yield the ledgers of test readings that systems kept for themselves, by system."""
+    for system in registry.systems():
+        path = layout.root / system.home / LEDGER_NAME
+        if system.home != LEDGER_DIR and path.exists():
+            yield system.name, path
+
+
+def _into_one_ledger_of_readings(layout: Layout) -> list[str]:
+    """Move each system's own ledger of test readings into the platform's."""
+    done = []
+    for system, path in _own_readings(layout):
+        count = Readings.of(layout).take_over(Readings(path.parent), system)
+        path.unlink()
+        (path.parent / RECORD_NAME).unlink(missing_ok=True)
+        done.append(f"{path.relative_to(layout.root)}: {count} readings into the platform's ledger")
+    return done
+
+
+STEPS: dict[int, Callable[[Layout], list[str]]] = {
+    WITHOUT_A_NUMBER: _from_before_withdrawals,
+    1: _into_one_ledger_of_readings,
+}
 """From each form to the next."""
 
 

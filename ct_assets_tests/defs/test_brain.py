@@ -13,7 +13,7 @@ from ct_assets.defs.engine.instance import open_instance
 from ct_assets.defs.engine.pipeline import Pipeline
 from ct_assets.defs.engine.platform import Platform
 from ct_assets.defs.operations.brain_demo import run_graph
-from ct_assets.learning.evaluation.test_access_log import Readings
+from ct_assets.learning.evaluation.test_access_log import readings
 from ct_assets.phantom import head
 from ct_assets.settings.brain import BrainConfig, BrainSettings
 from ct_assets.systems.brain import stages
@@ -130,7 +130,7 @@ def test_from_the_folder_to_the_one_test(brain):
     )
     for name in ("data", "default", "more_dropout", "selected", "test"):
         assert (layout.reports / "brain" / name / "index.html").exists(), name
-    assert Readings(layout.brain).count() == 1
+    assert [reading.experiment for reading in readings(layout)] == ["brain/brain"]
     with open_instance(brain) as instance:
         platform, records = Platform(brain), provenance.Records(instance)
         for name in ("brain_features", "brain_selection", "brain_final_model", "brain_test_report"):

@@ -10,6 +10,7 @@ from ct_assets.cohort import case_numbers, splits
 from ct_assets.cohort.splits_checks import broken_rows
 from ct_assets.errors import UsageError
 from ct_assets.layout import Layout
+from ct_assets.learning.evaluation.test_access_log import Reading, Readings
 from ct_assets.lifecycle import backup, schema
 from ct_assets.settings.folds import SplitSettings
 from ct_assets.tables.cohort import CaseNumbers, SplitLedger
@@ -62,7 +63,9 @@ class TestANewerForm:
         files.write_json(layout.platform_record, {"schema": schema.SCHEMA + 1})
         before = everything(layout)
         for action in (schema.hold, schema.upgrade):
-            with pytest.raises(UsageError, match=r"form 2.*newer version.*Install that version"):
+            with pytest.raises(
+                UsageError, match=rf"form {schema.SCHEMA + 1}.*newer version.*Install that version"
+            ):
                 action(layout)
         assert everything(layout) == before
 
@@ -113,7 +116,7 @@ class TestAnOlderForm:
     def test_upgraded_it_is_what_this_version_would_have_written(self, layout, tmp_path):
         write_before_withdrawals(layout)
         done = schema.upgrade(layout)
-        assert done[-1] == "form 0 to 1"
+        assert done[-1] == f"form 0 to {schema.SCHEMA}"
         today = Layout(tmp_path / "today")
         write_ledgers(today)
         for path, other in ((layout.splits, today.splits), (layout.case_numbers, today.case_numbers)):
@@ -171,3 +174,31 @@ def test_a_table_that_another_version_wrote_is_refused_by_name_with_the_columns_
     pl.read_parquet(layout.case_numbers).drop("is_withdrawn").write_parquet(layout.case_numbers)
     with pytest.raises(UsageError, match=r"case_numbers\.parquet: lacks is_withdrawn; another version"):
         tables.read_table(layout.case_numbers, CaseNumbers)
+
+
+class TestReadingsOfTheTestSplit:
+    def test_a_systems_own_ledger_is_refused_until_its_readings_are_in_the_platforms(self, layout):
+        own, shared = Readings(layout.brain), Readings.of(layout)
+        reading = Reading(experiment="first", model_digest="m", test_digest="t", settings_digest="s")
+        shared.open(reading, force=False)
+        own.open(reading.model_copy(update={"experiment": "brain"}), force=False)
+        own.open(reading.model_copy(update={"experiment": "brain", "model_digest": "n"}), force=True)
+        files.write_json(layout.platform_record, {"schema": 1})
+        with pytest.raises(UsageError, match=r"brain/test_readings\.jsonl is a ledger of its own"):
+            schema.hold(layout)
+        schema.upgrade(layout)
+        assert schema.upgrade(layout) == []
+        schema.hold(layout)
+        lines = Readings.of(layout).lines
+        assert [line["experiment"] for line in lines] == ["first", "brain/brain", "brain/brain"]
+        assert [line["is_forced"] for line in lines] == [False, False, True]
+        assert [line["read_at"] for line in lines[1:]] == [line["read_at"] for line in own.lines]
+        with pytest.raises(UsageError, match="test_already_read"):
+            Readings.of(layout).open(
+                reading.model_copy(update={"experiment": "brain/brain", "model_digest": "o"}), force=False
+            )
+
+    def test_form_1_without_one_is_taken_over(self, layout):
+        files.write_json(layout.platform_record, {"schema": 1})
+        schema.hold(layout)
+        assert schema.number_of(layout) == schema.SCHEMA

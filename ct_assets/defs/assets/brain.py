@@ -253,8 +253,8 @@ def brain_test_report(
 )
 def brain_test_set_was_read_once(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
     """Look into the ledger of readings."""
-    from ct_assets.learning.evaluation.test_access_log import Readings
+    from ct_assets.learning.evaluation.test_access_log import readings
 
-    found = Readings(platform.layout.brain)
-    forced = sum(line["is_forced"] for line in found.lines)
-    return dg.AssetCheckResult(passed=not forced, metadata={"readings": found.count(), "forced": forced})
+    lines = [reading for reading in readings(platform.layout) if reading.experiment.startswith("brain/")]
+    forced = sum(reading.forced for reading in lines)
+    return dg.AssetCheckResult(passed=not forced, metadata={"readings": len(lines), "forced": forced})

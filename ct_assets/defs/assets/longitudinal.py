@@ -229,12 +229,12 @@ def longitudinal_test_report(
         home, folder = inputs.layout.longitudinal, _experiment(inputs)
         crops = patch_store.read(home / "patches", "test")
         reading = Reading(
-            experiment=folder.name,
+            experiment=f"longitudinal/{folder.name}",
             model_digest=files.sha256_file(folder / training.WEIGHTS_NAME),
             test_digest=files.digest_of([[row["key_a"], row["key_b"]] for row in crops.rows]),
             settings_digest=files.digest_of("longitudinal"),
         )
-        log = Readings(home)
+        log = Readings.of(inputs.layout)
         log.open(reading, force=False)
         done = evaluation.run(home / "patches", folder)
         reports = inputs.layout.reports / "longitudinal" / folder.name

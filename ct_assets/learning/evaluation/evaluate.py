@@ -146,7 +146,7 @@ def test_report(
     test = manifest.filter(pl.col("split") == "test").sort("case_id")
     if test.is_empty():
         raise UsageError("the manifest has no test patients: there is nothing to read")
-    readings = Readings(layout.root / "models")
+    readings = Readings.of(layout)
     reading = Reading(
         experiment=experiment.name,
         model_digest=opened.digest,

@@ -81,7 +81,7 @@ def test_report(system: System[Config], experiment: Experiment[Config], *, force
     examples = system.examples(experiment, TEST).of(TEST)
     if examples.table.is_empty():
         raise UsageError("the cohort has no test patients: there is nothing to score")
-    log = Readings(experiment.layout.root / "models")
+    log = Readings.of(experiment.layout)
     access = Reading(
         experiment=f"{system.name}/{experiment.name}",
         model_digest=record.digest,

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import orjson
 from filelock import FileLock
@@ -22,6 +22,8 @@ from ct_assets.layout import Layout
 from ct_assets.settings.base import Section
 
 LEDGER_NAME = "test_readings.jsonl"
+LEDGER_DIR = "models"
+"""Below the data root."""
 RECORD_NAME = "test_readings_record.json"
 """What is remembered of the ledger outside of it."""
 
@@ -53,7 +55,7 @@ class MadeReading:
 
 def readings(layout: Layout) -> list[MadeReading]:
     """Return the readings made on this platform, in order. Raises `SafetyError` for a ledger changed by hand."""
-    lines = Readings(layout.root / "models").lines
+    lines = Readings.of(layout).lines
     return [MadeReading(line["experiment"], line["is_forced"], line["read_at"]) for line in lines]
 
 
@@ -70,6 +72,11 @@ class Readings:
         self.record = folder / RECORD_NAME
         self._torn = b""
         self.lines = self._read()
+
+    @classmethod
+    def of(cls, layout: Layout) -> Self:
+        """Return the platform's one ledger."""
+        return cls(layout.root / LEDGER_DIR)
 
     def has(self, reading: Reading) -> bool:
         """Tell whether this very reading was made."""
@@ -104,22 +111,40 @@ class Readings:
                     f"{first['experiment']}; a second reading with another model, settings or patients needs "
                     "--force and is marked in the report for ever"
                 )
-            line: dict[str, Any] = {
-                **reading.model_dump(mode="json"),
-                "reading_digest": reading.digest,
-                "is_forced": bool(before),
-                "previous": self.lines[-1]["line_digest"] if self.lines else "",
-                "read_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
-            line["line_digest"] = files.digest_of(line)
-            with self.path.open("ab") as ledger:
-                ledger.truncate(ledger.tell() - len(self._torn))
-                ledger.write(orjson.dumps(line) + b"\n")
-                ledger.flush()
-                os.fsync(ledger.fileno())
-            self._torn = b""
-            self.lines.append(line)
-            self._remember()
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            self._append(reading, is_forced=bool(before), read_at=now)
+
+    def take_over(self, former: "Readings", system: str) -> int:
+        """Append what a ledger of one system's own held, times and marks as they were; return the number of lines."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        count = 0
+        with FileLock(f"{self.path}.lock"):
+            self.lines = self._read()
+            for line in former.lines:
+                named = {name: line[name] for name in Reading.model_fields}
+                reading = Reading.model_validate(named | {"experiment": f"{system}/{line['experiment']}"})
+                if not self.has(reading):
+                    self._append(reading, is_forced=line["is_forced"], read_at=line["read_at"])
+                    count += 1
+        return count
+
+    def _append(self, reading: Reading, *, is_forced: bool, read_at: str) -> None:
+        line: dict[str, Any] = {
+            **reading.model_dump(mode="json"),
+            "reading_digest": reading.digest,
+            "is_forced": is_forced,
+            "previous": self.lines[-1]["line_digest"] if self.lines else "",
+            "read_at": read_at,
+        }
+        line["line_digest"] = files.digest_of(line)
+        with self.path.open("ab") as ledger:
+            ledger.truncate(ledger.tell() - len(self._torn))
+            ledger.write(orjson.dumps(line) + b"\n")
+            ledger.flush()
+            os.fsync(ledger.fileno())
+        self._torn = b""
+        self.lines.append(line)
+        self._remember()
 
     def _remember(self) -> None:
         files.write_json(self.record, {"lines": [line["line_digest"] for line in self.lines]})

@@ -7,7 +7,7 @@ The folder: `bundle.json` (configuration, classes, decisions, digests), for each
 small files `<member>.<name>`, `card.md`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +20,10 @@ from ct_assets.learning.system import Config, Member, Model, System
 from ct_assets.settings.base import Section
 
 BUNDLE_NAME = uses.BUNDLE_NAME
+CARD_NAME = "card.md"
 FORMAT = 2
-"""1 are bundles of the lung and brain systems (`learning.models.bundle`, `systems.brain.bundle`)."""
+FORMER_FORMAT = 1
+"""Each system wrote a record of its own; what a system wrote it still reads (`former` of `load`)."""
 
 
 class MemberFiles(Section):
@@ -63,6 +65,25 @@ class BundleRecord(Section):
         return self.model_copy(update={"digest": files.digest_of(content)})
 
 
+def write(
+    folder: Path, draft: BundleRecord, members: tuple[Member, ...], card: Callable[[BundleRecord], str]
+) -> BundleRecord:
+    """Write a bundle with its card, replaced whole; return its record, complete and sealed.
+
+    Raises `UsageError` where weights changed after their training.
+    """
+    written: list[BundleRecord] = []
+
+    def fill(partial: Path) -> None:
+        record = draft.model_copy(update={"members": write_members(partial, members)}).sealed()
+        files.write_json(partial / BUNDLE_NAME, record.model_dump(mode="json"))
+        files.write_text(partial / CARD_NAME, card(record))
+        written.append(record)
+
+    files.replace_directory(folder, fill)
+    return written[0]
+
+
 def write_members(folder: Path, members: tuple[Member, ...]) -> tuple[MemberFiles, ...]:
     """Copy members into a bundle's folder. Raises `UsageError` where weights changed after their training."""
     written = []
@@ -83,16 +104,17 @@ def write_members(folder: Path, members: tuple[Member, ...]) -> tuple[MemberFile
     return tuple(written)
 
 
-def load(folder: Path) -> BundleRecord:
+def load(folder: Path, former: Callable[[dict[str, Any]], BundleRecord] | None = None) -> BundleRecord:
     """Read a bundle's record and verify its files against their digests.
 
-    Raises `UsageError` naming the file that is missing, of another format, or not what the bundle was made with.
+    `former` turns the content of the system's own record of format 1 into today's. Raises `UsageError` naming the file
+    that is missing, of another format, or not what the bundle was made with.
     """
     path = folder / BUNDLE_NAME
     if not path.exists():
         raise UsageError(f"{folder}: no {BUNDLE_NAME} in it; give the folder of a final model")
     content: dict[str, Any] = files.read_json(path)
-    if content.get("format") != FORMAT:
+    if content.get("format") not in ((FORMAT,) if former is None else (FORMAT, FORMER_FORMAT)):
         raise UsageError(
             f"{path}: bundle format {content.get('format')}, this program reads {FORMAT}; build the final model again"
         )
@@ -100,7 +122,10 @@ def load(folder: Path) -> BundleRecord:
         {key: value for key, value in content.items() if key != "digest"}
     ):
         raise UsageError(f"{path}: was changed after it was made: its digest does not match")
-    record = BundleRecord.model_validate(content)
+    read = (
+        former if former is not None and content["format"] == FORMER_FORMAT else BundleRecord.model_validate
+    )
+    record = read(content)
     for member in record.members:
         expected = {member.weights: member.weights_sha256} | {
             f"{member.name}.{name}": sha256 for name, sha256 in member.payload.items()

@@ -13,7 +13,7 @@ from ct_assets import files, progress
 from ct_assets.errors import UsageError
 from ct_assets.learning.evaluation import out_of_fold, report
 from ct_assets.learning.experiment import Experiment
-from ct_assets.learning.models import bundle_files, registry
+from ct_assets.learning.models import bundle_files, card, registry
 from ct_assets.learning.models.bundle_files import BundleRecord
 from ct_assets.learning.system import FINAL, Config, Member, System
 from ct_assets.learning.training import tracking
@@ -22,7 +22,6 @@ from ct_assets.settings.training import TrainingStage
 
 SINGLE_DIR = "single"
 """Folder of the training on all patients, beside the folds'."""
-CARD_NAME = "card.md"
 
 
 @dataclass(frozen=True)
@@ -65,32 +64,25 @@ def build(
             system.transferred(decisions),
         )
     used = {name: bundle_files.load(path).digest for name, path in system.uses(experiment).items()}
-    record: list[BundleRecord] = []
-
-    def fill(partial: Path) -> None:
-        sealed = BundleRecord(
-            system=system.name,
-            experiment=experiment.name,
-            kind=config.final.kind,
-            classes=experiment.classes,
-            config=config.model_dump(mode="json"),
-            config_digest=config.digest,
-            manifest_digest=experiment.manifest_digest,
-            members=bundle_files.write_members(partial, tuple(members)),
-            decisions=dict(decisions),
-            conventions=dict(system.conventions),
-            versions={name: version for name, version in environment().items() if name != "device"},
-            uses=used,
-        ).sealed()
-        files.write_json(partial / bundle_files.BUNDLE_NAME, sealed.model_dump(mode="json"))
-        files.write_text(partial / CARD_NAME, card(system, sealed, cv))
-        record.append(sealed)
-
+    draft = BundleRecord(
+        system=system.name,
+        experiment=experiment.name,
+        kind=config.final.kind,
+        classes=experiment.classes,
+        config=config.model_dump(mode="json"),
+        config_digest=config.digest,
+        manifest_digest=experiment.manifest_digest,
+        members=(),
+        decisions=dict(decisions),
+        conventions=dict(system.conventions),
+        versions={name: version for name, version in environment().items() if name != "device"},
+        uses=used,
+    )
     final = folder / report.FINAL_DIR
-    files.replace_directory(final, fill)
+    record = bundle_files.write(final, draft, tuple(members), lambda sealed: system_card(system, sealed, cv))
     entry = registry.Entry(
         name=config.final.registered_name or system.name,
-        digest=record[0].digest,
+        digest=record.digest,
         experiment=experiment.name,
         experiment_dir=folder,
         manifest_digest=experiment.manifest_digest,
@@ -99,11 +91,9 @@ def build(
             for name, value in system.headline(cv).items()
             if isinstance(value, int | float)
         },
-        code=Path(__file__).with_name("mlflow_system.py"),
-        outputs=("input", "status", "prediction"),
     )
     name = registry.register(final, entry, tracking_uri or tracking.default_uri(experiment.layout))
-    return FinalModel(final, record[0], name)
+    return FinalModel(final, record, name)
 
 
 def _train_single(
@@ -140,30 +130,14 @@ def phases_of(phases: Sequence[TrainingStage], epochs: int) -> tuple[TrainingSta
     return tuple(kept)
 
 
-def card(system: System[Config], record: BundleRecord, cv: Mapping[str, Any]) -> str:
-    """Return the model card as Markdown (Mitchell et al. 2019, doi:10.1145/3287560.3287596)."""
-    lines = [
-        f"# {record.experiment}: {system.title}",
-        "",
-        f"Kind: {record.kind.replace('_', ' ')} of {len(record.members)}. Bundle {record.digest[:12]}, configuration "
-        f"{record.config_digest[:12]}, manifest {record.manifest_digest[:12]}.",
-        "",
-        "## Intended use",
-        system.intended_use,
-        "",
-        "## Data",
+def system_card(system: System[Config], record: BundleRecord, cv: Mapping[str, Any]) -> str:
+    """Return the model card as Markdown."""
+    data = (
         f"{cv['patients']} training patients, {cv['examples']} examples, in {len(cv['folds'])} folds; nothing of the "
-        "test patients was fitted.",
-        "",
-        "## Figures, out of fold",
+        "test patients was fitted."
+    )
+    metrics = (
         *(f"- {name.replace('_', ' ')}: {value}" for name, value in system.headline(cv).items()),
         *(f"- {line}" for line in cv.get("verdicts", ())),
-        "",
-        "## Limits",
-        *(f"- {limit}" for limit in system.limits),
-        "",
-        "## Input and output",
-        *(f"- {name}: {text}" for name, text in record.conventions.items()),
-        "",
-    ]
-    return "\n".join(lines)
+    )
+    return card.write(system, record, data=(data,), heading="Metrics, out of fold", metrics=metrics)

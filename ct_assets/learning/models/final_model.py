@@ -16,7 +16,7 @@ from ct_assets.learning.evaluation.calibration import Calibration
 from ct_assets.learning.evaluation.evaluate import CALIBRATION_NAME, CV_NAME, check_report
 from ct_assets.learning.experiment import Experiment
 from ct_assets.learning.models import bundle, registry
-from ct_assets.learning.models import card as model_card
+from ct_assets.learning.models import lung_card as model_card
 from ct_assets.learning.training import checkpoints, tracking
 from ct_assets.learning.training.lung_task import LungTraining, examples_of
 from ct_assets.learning.training.train import RESULT_NAME, environment, train_fold
@@ -97,8 +97,6 @@ def _entry(made: bundle.Bundle, report: dict[str, Any], folder: Path, layout: La
         experiment_dir=layout.experiment(made.experiment),
         manifest_digest=made.manifest_digest,
         figures=_figures(report),
-        code=Path(__file__).with_name("mlflow_model.py"),
-        outputs=("series", "status", "mask", "stage"),
         parameters={
             "experiment": made.experiment,
             "manifest_digest": made.manifest_digest,

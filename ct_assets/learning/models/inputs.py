@@ -6,17 +6,20 @@ subfolders; every image ends in a line.
 """
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import polars as pl
 
-from ct_assets import files, paths
+from ct_assets import files, paths, progress
 from ct_assets.dicom import index as headers
 from ct_assets.errors import UsageError
 from ct_assets.imaging import nifti_read
+
+Input = TypeVar("Input")
 
 RECORD = "prediction.jsonl"
 OTHER_IMAGES = (
@@ -135,6 +138,29 @@ def _names(root: Path, images: list[Path]) -> tuple[list[NiftiFile], list[tuple[
 
 def _stem(path: Path) -> str:
     return (path.parent / nifti_read.name_without_suffix(path.name)).as_posix()
+
+
+def predict_each(
+    inputs: Iterable[Input],
+    count: int,
+    predict_one: Callable[[Input], dict[str, Any]],
+    output_dir: Path,
+    timings: progress.Timings,
+    refused: Iterable[dict[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """Predict inputs one after the other and return the lines of `prediction.jsonl`, refused ones included."""
+    with (
+        timings.step("predict") as step,
+        progress.track("predictions", count) as advance,
+        Record(output_dir) as record,
+    ):
+        for line in refused:
+            record.add(line)
+        for each in inputs:
+            record.add(predict_one(each))
+            advance(1)
+            step.items += 1
+    return record.lines
 
 
 class Record:

@@ -23,6 +23,10 @@ DIGEST_TAG = "bundle_digest"
 WITHDRAWN_TAG = "withdrawn_patients"
 """On a version: how many people of its training data have withdrawn (`ct-assets withdraw`)."""
 SCHEME = "models:/"
+CODE = Path(__file__).with_name("mlflow_system.py")
+"""The file that MLflow loads a bundle by, whichever system made it."""
+OUTPUTS = ("input", "status", "prediction")
+"""Its columns."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,6 @@ class Entry:
     """What it was trained on."""
     figures: Mapping[str, float]
     """Metrics of the run that logs it."""
-    code: Path
-    """The file that MLflow loads the model by."""
-    outputs: tuple[str, ...]
-    """Columns of a prediction."""
     parameters: Mapping[str, str | int | float] = field(default_factory=dict)
     """Parameters of the run that logs it."""
     pages: tuple[Path, ...] = ()
@@ -136,7 +136,7 @@ def _log(client: Any, uri: str, folder: Path, entry: Entry) -> str:
     )
     signature = ModelSignature(
         inputs=Schema([ColSpec("string", "input"), ColSpec("string", "output")]),
-        outputs=Schema([ColSpec("string", name) for name in entry.outputs]),
+        outputs=Schema([ColSpec("string", name) for name in OUTPUTS]),
     )
     with _current(uri):
         with mlflow.start_run(run_id=run.info.run_id), warnings.catch_warnings():
@@ -144,7 +144,7 @@ def _log(client: Any, uri: str, folder: Path, entry: Entry) -> str:
             warnings.filterwarnings("ignore", message=".*input example.*")
             logged = mlflow.pyfunc.log_model(
                 name="model",
-                python_model=str(entry.code),
+                python_model=str(CODE),
                 artifacts={"bundle": str(folder)},
                 signature=signature,
                 pip_requirements=["ct-assets"],

@@ -36,7 +36,7 @@ from ct_assets.systems.brain import (
     slices,
     train,
 )
-from ct_assets.systems.brain.bundle import BrainBundle
+from ct_assets.systems.brain.bundle import BrainModel
 from ct_assets.systems.brain.slices import SliceRefusedError
 from ct_assets.systems.brain.task import probabilities
 
@@ -84,16 +84,16 @@ def predict(
     timings = timings or progress.Timings()
     with timings.step("model") as step:
         opened = bundle.load(Path(model))
-        network = train.load(opened.config, Path(model) / opened.weights)
+        network = train.load(opened.config, opened.weights)
         step.items = 1
     found = inputs.find(input_path, workers, output_dir, whole_series=False)
-    with timings.step("predict") as step, inputs.Record(output_dir) as record:
-        for one in images_of(found):
-            line = _predict_one(one, opened, network, output_dir)
-            record.add(line)
-            progress.say(f"{line['status']}: {step.items + 1}")
-            step.items += 1
-    return record.lines
+    return inputs.predict_each(
+        images_of(found),
+        len(found.refused) + len(found.nifti) + _series_of(found.dicom).n_unique(),
+        lambda image: _predict_one(image, opened, network, output_dir),
+        output_dir,
+        timings,
+    )
 
 
 def images_of(found: inputs.Found) -> Iterator[Input]:
@@ -107,23 +107,24 @@ def images_of(found: inputs.Found) -> Iterator[Input]:
 
 
 def _of_dicom(root: Path, index: pl.DataFrame) -> Iterator[Input]:
-    named = index.with_columns(
-        pl.Series(
-            "series",
-            [
-                series_name(uid) or f"no-uid-{files.digest_of(path)[:16]}"
-                for path, uid in index.select("path", "series_instance_uid").iter_rows()
-            ],
-            dtype=pl.String,
-        )
-    )
-    for (series,), rows in named.sort("series", "path").group_by("series", maintain_order=True):
+    for (series,), rows in (
+        index.with_columns(_series_of(index)).sort("series", "path").group_by("series", maintain_order=True)
+    ):
         columns = rows.select(
             "path", "sop_instance_uid", "image_position_patient_mm", "image_orientation_patient"
         )
         ordered = sorted(columns.rows(), key=_height)
         planes = [_of_file(root / path, uid or Path(path).name) for path, uid, _, _ in ordered]
         yield Input(str(series), planes)
+
+
+def _series_of(index: pl.DataFrame) -> pl.Series:
+    """Return the name of each file's series; a file without a series stands for itself."""
+    named = (
+        series_name(uid) or f"no-uid-{files.digest_of(path)[:16]}"
+        for path, uid in (() if index.is_empty() else index.select("path", "series_instance_uid").iter_rows())
+    )
+    return pl.Series("series", list(named), dtype=pl.String)
 
 
 def _height(row: tuple[Any, ...]) -> tuple[float, str]:
@@ -172,7 +173,7 @@ def _planes(axial: Volume) -> Iterator[Plane]:
             yield Plane(str(k), None, refusal.code)
 
 
-def _predict_one(one: Input, opened: BrainBundle, network: nn.Module, output_dir: Path) -> dict[str, Any]:
+def _predict_one(one: Input, opened: BrainModel, network: nn.Module, output_dir: Path) -> dict[str, Any]:
     used = [place for place, plane in enumerate(one.planes) if plane.hu is not None]
     refused = Counter(plane.reason for plane in one.planes if plane.reason is not None)
     if not used:
@@ -182,16 +183,17 @@ def _predict_one(one: Input, opened: BrainBundle, network: nn.Module, output_dir
         }
     logits = np.array([_logit(network, _prepared(one, place, opened)) for place in used])
     p = probabilities(logits)
-    after = final.calibrated(p, opened.calibration)
-    pooled = aggregate.pool(logits, opened.aggregation, opened.attention_temperature)
-    threshold = opened.study_threshold if len(used) > 1 else opened.threshold
+    decisions = opened.decisions
+    after = final.calibrated(p, decisions.calibration)
+    pooled = aggregate.pool(logits, decisions.aggregation, decisions.attention_temperature)
+    threshold = decisions.study_threshold if len(used) > 1 else decisions.threshold
     surest = int(logits.argmax())
     rows = [
         {
             "slice": one.planes[place].name,
             "probability": round(float(p[number]), 6),
             "calibrated": round(float(after[number]), 6),
-            "is_positive": bool(p[number] >= opened.threshold),
+            "is_positive": bool(p[number] >= decisions.threshold),
             "warnings": list(one.planes[place].warnings),
         }
         for number, place in enumerate(used)
@@ -214,14 +216,14 @@ def _predict_one(one: Input, opened: BrainBundle, network: nn.Module, output_dir
         "threshold": threshold,
         "is_positive": bool(pooled >= threshold),
         "surest_slice": rows[surest]["slice"],
-        "aggregation": opened.aggregation,
+        "aggregation": decisions.aggregation,
         "model": opened.digest,
     }
 
 
-def _prepared(one: Input, place: int, opened: BrainBundle) -> Floats:
+def _prepared(one: Input, place: int, opened: BrainModel) -> Floats:
     """Return a slice as training saw its like, the 8 bits of the store included."""
-    config, size = opened.config, opened.out_size
+    config, size = opened.config, opened.decisions.out_size
     hu = one.planes[place].hu
     assert hu is not None
     if config.windows == "brain_adjacent":

@@ -13,8 +13,9 @@ import polars as pl
 
 from ct_assets import files, progress, tables
 from ct_assets.errors import UsageError
-from ct_assets.learning.evaluation.test_access_log import Readings
+from ct_assets.learning.evaluation.test_access_log import LEDGER_DIR, Readings
 from ct_assets.learning.models import registry
+from ct_assets.learning.models.bundle_files import BundleRecord
 from ct_assets.settings.brain import BrainConfig, BrainSettings, configurations
 from ct_assets.systems.brain import (
     bundle,
@@ -85,6 +86,11 @@ class Place:
     def bundle(self) -> Path:
         """The final model."""
         return self.root / "final"
+
+    @property
+    def readings(self) -> Path:
+        """Where the platform's ledger of test readings lies."""
+        return self.root.parent / LEDGER_DIR
 
     def report(self, name: str) -> Path:
         """A folder of pages."""
@@ -231,7 +237,7 @@ def select(place: Place) -> tuple[pl.DataFrame, str, dict[str, Any]]:
     return results, best, selection
 
 
-def build_final(place: Place) -> tuple[bundle.BrainBundle, str | None]:
+def build_final(place: Place) -> tuple[BundleRecord, str | None]:
     """Train the final model, write its bundle, register it; return bundle and registered name."""
     chosen, config = _chosen(place)
     placed = read_split(place)
@@ -265,8 +271,6 @@ def build_final(place: Place) -> tuple[bundle.BrainBundle, str | None]:
         experiment_dir=place.root / "models" / chosen["configuration"],
         manifest_digest=made.manifest_digest,
         figures={f"cv_{name}": one["value"] for name, one in told.items() if one["value"] is not None},
-        code=Path(__file__).with_name("mlflow_model.py"),
-        outputs=("series", "status", "probability", "is_positive"),
     )
     return made, registry.register(place.bundle, entry, place.tracking_uri)
 
@@ -279,12 +283,11 @@ def read_test(place: Place, *, force: bool = False) -> tuple[dict[str, Any], Pat
     chosen, config = _chosen(place)
     made, placed = bundle.load(place.bundle), read_split(place)
     selection = chosen["threshold"]
-    reading = pipeline.reading_of(placed, EXPERIMENT, made.digest, selection)
-    readings = Readings(place.root)
+    reading = pipeline.reading_of(placed, f"{train.SYSTEM}/{EXPERIMENT}", made.digest, selection)
+    readings = Readings(place.readings)
     readings.open(reading, force=force)
     prepared = _prepared(place, placed, config)
-    weights = place.bundle / made.weights
-    predictions = final.score_test(placed, config, weights, prepared)
+    predictions = final.score_test(placed, config, made.weights, prepared)
     out_of_fold = pl.read_parquet(place.selection / "oof_predictions.parquet")
     settings = place.settings
     metrics = pipeline.judge_test(
@@ -295,7 +298,7 @@ def read_test(place: Place, *, force: bool = False) -> tuple[dict[str, Any], Pat
     folder = place.report("test")
     pipeline.write_test(folder, predictions, metrics, final.fit_calibration(out_of_fold))
     chosen_slices = gradcam.worth_a_look(predictions, selection["threshold"])
-    gallery = plots.gallery(gradcam.pictures(train.load(config, weights), prepared, chosen_slices))
+    gallery = plots.gallery(gradcam.pictures(train.load(config, made.weights), prepared, chosen_slices))
     files.write_bytes(folder / "gradcam_gallery.png", gallery)
     page = pages.one_test(
         folder / "index.html", predictions, metrics, gallery, title="Brain CT: the one test",

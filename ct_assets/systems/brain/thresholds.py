@@ -112,9 +112,7 @@ def select(table: pl.DataFrame, strategy: ThresholdStrategy, sens_target: float)
 
 
 def _chosen(table: pl.DataFrame, target: float | None) -> Mapping[str, Any]:
-    place = best_row(
-        table, target_sensitivity=target, f1="f1_mean", ppv="ppv_mean", sensitivity="sens_mean"
-    )
+    place = best_row(table, target_sensitivity=target, f1="f1_mean", ppv="ppv_mean", sensitivity="sens_mean")
     if place is None:
         return {}
     row = table.row(place, named=True)

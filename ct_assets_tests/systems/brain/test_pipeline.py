@@ -193,7 +193,10 @@ class TestBundle:
 
         shutil.copytree(finished / "bundle", tmp_path / "bundle")
         content = files.read_json(tmp_path / "bundle/bundle.json")
-        files.write_json(tmp_path / "bundle/bundle.json", content | {"threshold": 0.123})
+        files.write_json(
+            tmp_path / "bundle/bundle.json",
+            content | {"decisions": content["decisions"] | {"threshold": 0.123}},
+        )
         with pytest.raises(UsageError, match="was changed after it was made"):
             pipeline.bundle.load(tmp_path / "bundle")
 
