@@ -37,6 +37,8 @@ class Region:
     top: int
     left: int
     mask: Bools
+    crosses_itself: bool = False
+    """Whether the outline goes around some of the pixels twice, or around some the other way than around others."""
 
     @property
     def area(self) -> int:
@@ -64,8 +66,8 @@ class Region:
 def fill(polygon: Floats, rows: int, columns: int) -> Region:
     """Return the pixels of a plane (rows, columns) whose centres lie inside `polygon`, an (n, 2) array.
 
-    Every row toggles at each crossing of its centre line, so the fill is exact. The polygon is closed by its
-    first point.
+    Every row's winding number changes at each crossing of its centre line, so the fill is exact; odd numbers are
+    inside. The polygon is closed by its first point.
     """
     x, y = np.ascontiguousarray(polygon[:, 0]), np.ascontiguousarray(polygon[:, 1])
     left, right = _limits(x, columns)
@@ -89,10 +91,14 @@ def fill(polygon: Floats, rows: int, columns: int) -> Region:
     row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
     crossing = np.round(start[edge] + slope[edge] * (row - upper[edge]), INDEX_DECIMALS)
     column = np.minimum(np.maximum(np.ceil(crossing), left), right).astype(np.int64)
-    toggles = np.bincount(
-        (row - top) * (width + 1) + (column - left), minlength=height * (width + 1)
+    turns = np.bincount(
+        (row - top) * (width + 1) + (column - left),
+        weights=np.where(is_down, 1, -1)[edge],
+        minlength=height * (width + 1),
     ).reshape(height, width + 1)
-    return Region(top, left, (np.cumsum(toggles, axis=1)[:, :width] & 1).astype(np.bool_))
+    winding = np.cumsum(turns, axis=1)[:, :width].astype(np.int64)
+    crosses_itself = bool(winding.max() - winding.min() > 1)
+    return Region(top, left, (winding & 1).astype(np.bool_), crosses_itself)
 
 
 def _limits(values: Floats, size: int) -> tuple[int, int]:
@@ -110,6 +116,8 @@ def combine(outlines: Sequence[tuple[Floats, bool]], rows: int, columns: int) ->
     distinct = _without_repeats(outlines, warnings)
     regions = [(fill(polygon, rows, columns), is_xor) for polygon, is_xor in distinct]
     areas = [region.area for region, _ in regions]
+    if any(region.crosses_itself for region, _ in regions):
+        warnings.add("contour_crosses_itself")
     if not all(areas):
         warnings.add("contours_without_pixels")
     holding = [one for one, area in zip(regions, areas, strict=True) if area]

@@ -105,11 +105,12 @@ def _fill_roi(
         own.add("contour_items_joined")
     by_slice: dict[int, list[_Placed]] = defaultdict(list)
     is_proven = True
+    outside = 0
     for outline, seen in zip(found.closed, _on_planes(found.closed, target.stack), strict=True):
         named = target.sources.slices(outline.sources)
         placed = _place(seen, target.stack, settings, tolerance_mm, own)
         if placed is None:
-            own.add("mask_cropped")
+            outside += 1
             continue
         by_slice[placed.k].append(placed)
         is_proven &= placed.k in named
@@ -117,12 +118,18 @@ def _fill_roi(
             own.add("mask_sop_references_stale")
         elif named and placed.k not in named:
             own.add("mask_source_elsewhere")
+    if outside:
+        if not by_slice:
+            raise MaskError("mask_outside_volume", "no contour lies inside the image")
+        if settings.outside == "refuse":
+            raise MaskError(
+                "mask_exceeds_volume", f"{outside} of {len(found.closed)} contours lie outside the image"
+            )
+        own.add("mask_cropped")
     if is_other_frame and not (is_proven and by_slice):
         raise MaskError("mask_in_other_frame_of_reference")
     if is_other_frame:
         own.add("mask_in_other_frame_of_reference")
-    if not by_slice:
-        raise MaskError("mask_outside_volume", "no contour lies inside the image")
     flat = _paint(by_slice, target.stack, tolerance_mm, own)
     warnings |= own
     return flat
@@ -181,7 +188,7 @@ def _on_planes(outlines: Sequence[Outline], stack: SliceStack) -> Iterator[_Seen
 def _place(
     contour: _Seen, stack: SliceStack, settings: MaskSettings, tolerance_mm: float, warnings: set[str]
 ) -> _Placed | None:
-    """Return where a contour goes; None for one that lies outside where masks are cropped."""
+    """Return where a contour goes; None for one that lies wholly outside the image."""
     offset = contour.offset_mm
     k, away = stack.nearest_slice(offset)
     half_step = stack.half_step_mm(k, offset)
@@ -190,9 +197,9 @@ def _place(
     if away > tolerance_mm:
         beyond = offset < stack.offsets_mm[0] or offset > stack.offsets_mm[-1]
         if away > half_step + tolerance_mm:
-            if beyond and settings.outside == "crop":
+            if beyond:
                 return None
-            raise MaskError("mask_outside_volume" if beyond else "contours_between_slices")
+            raise MaskError("contours_between_slices")
         if settings.between_slices == "refuse":
             raise MaskError("contours_between_slices", "a contour lies between two slices")
         warnings.add("contours_moved_to_nearest_slice")
@@ -200,9 +207,7 @@ def _place(
     least, most = contour.least - first, contour.most - first
     border = np.array([stack.columns, stack.rows]) - 1 + BORDER_SLACK_PIXELS
     if (most < -BORDER_SLACK_PIXELS).any() or (least > border).any():
-        if settings.outside == "crop":
-            return None
-        raise MaskError("mask_outside_volume", "a contour lies beside the image")
+        return None
     slack = tolerance_mm / min(stack.pixel_spacing_mm)
     if (least < -BORDER_SLACK_PIXELS - slack).any() or (most > border + slack).any():
         if settings.outside == "refuse":

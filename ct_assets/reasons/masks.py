@@ -156,6 +156,11 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "Look at the mask on the image once, whether one of them was meant as a hole.",
     ),
     (
+        "contour_crosses_itself",
+        "A contour crosses itself: it goes around some pixels twice, or around some the other way than around others.",
+        "Look at the mask on the image once; pixels with an odd number of turns around them are inside.",
+    ),
+    (
         "contours_without_pixels",
         "A contour is so small that it holds no pixel's centre; nothing was painted for it.",
         "Look at the mask on the image once if small parts matter.",

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ct_assets import files
-from ct_assets.imaging import nifti, resample, values
+from ct_assets.imaging import resample, values
 from ct_assets.layout import Layout
 from ct_assets.learning.training.trainer import CURVES_NAME
 from ct_assets.reports import figures
@@ -126,7 +126,7 @@ def _overlays(
     for name in OVERLAY_CASES:
         row = ours.row(places[name], named=True)
         case = by_case[row["case_id"]]
-        image = resample.oriented(nifti.read(layout.root / case["image"]))
+        image = resample.oriented(values.read_ct(layout.root / case["image"]).volume)
         masks = {
             "reference": _labels(layout.root / case["label"]),
             "predicted": _labels(layout.root / mask_of[row["case_id"]]),

@@ -89,3 +89,45 @@ def test_an_outline_without_a_pixel_centre_is_told():
     found, warnings = pixels(box(2, 9), np.array([[15.1, 15.1], [15.3, 15.1], [15.3, 15.4]]))
     assert found.sum() == area(2, 9)
     assert warnings == {"contours_without_pixels"}
+
+
+BOW_TIE = np.array([[2.2, 2.3], [20.2, 20.3], [20.2, 2.3], [2.2, 20.3]])
+LOOP_TWICE = np.array([[2, 2], [20, 2], [20, 20], [5, 20], [5, 5], [15, 5], [15, 25], [2, 25]]) + 0.5
+KEYHOLE = np.array(
+    [
+        [2, 2],
+        [20, 2],
+        [20, 20],
+        [10, 20],
+        [10, 15],
+        [5, 15],
+        [5, 5],
+        [15, 5],
+        [15, 15],
+        [10, 15],
+        [10, 20],
+        [2, 20],
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("outline", "crosses"),
+    [
+        (BOW_TIE, True),
+        (LOOP_TWICE, True),
+        (KEYHOLE + 0.5, False),
+        (KEYHOLE[::-1] + 0.5, False),
+        (box(2, 20), False),
+    ],
+)
+def test_an_outline_that_crosses_itself_is_reported(outline, crosses):
+    """Both lobes of the bow tie stay; what a loop goes around twice is outside (even-odd)."""
+    found, warnings = pixels(outline)
+    assert warnings == ({"contour_crosses_itself"} if crosses else set())
+    j, i = np.mgrid[:30, :30]
+    turns = np.zeros((30, 30))
+    for (x0, y0), (x1, y1) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
+        a, b = np.arctan2(y0 - j, x0 - i), np.arctan2(y1 - j, x1 - i)
+        turns += (b - a + np.pi) % (2 * np.pi) - np.pi
+    np.testing.assert_array_equal(found, np.rint(turns / (2 * np.pi)).astype(int) % 2 == 1)

@@ -177,6 +177,15 @@ class TestOutside:
         assert got.label_map().max() == 2
         assert "rois_left_out" in got.warnings
 
+    @pytest.mark.parametrize("stray", [box(20, 3, 9, 5, 12), box(2, 103, 109, 5, 12)])
+    def test_one_contour_outside_is_called_an_excess_or_cut(self, place, stray):
+        rois = {"large": [box(2, 3, 9, 5, 12), stray], "small": [box(2, 3, 5, 5, 7)]}
+        got = place(rois)
+        assert [voxels.reasons for voxels in got.segments] == [("mask_exceeds_volume",), ()]
+        cut = place(rois, MaskSettings(outside="crop"))
+        assert [voxels.flat.size for voxels in cut.segments] == [42, 4]
+        assert "mask_cropped" in cut.warnings
+
     def test_is_cut_when_asked_for(self, place):
         contours = [box(2, 20, 30, 5, 12), box(20, 3, 9, 5, 12)]
         got = place({"GTV": contours}, MaskSettings(outside="crop"))

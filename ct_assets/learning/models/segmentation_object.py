@@ -12,11 +12,11 @@ import highdicom as hd
 import numpy as np
 import numpy.typing as npt
 from highdicom.sr.coding import CodedConcept
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 import ct_assets
+from ct_assets.dicom import source_images
 from ct_assets.imaging.volume import Volume
 
 SERIES_NUMBER = 9001
@@ -40,12 +40,12 @@ def write(path: Path, mask: Volume, sources: Sequence[Path], *, model: str, stag
 def _segmentation(
     mask: Volume, sources: Sequence[Path], model: str, stage_text: str | None
 ) -> hd.seg.Segmentation:
-    datasets = [dcmread(source, stop_before_pixels=True) for source in sources]
-    first = datasets[0]
+    images = source_images.read(sources)
+    first = images.datasets[0]
     content = hashlib.sha256(np.packbits(_drawn(mask)).tobytes()).hexdigest()
     uids = [_uid(str(first.SeriesInstanceUID), model, content, part) for part in ("series", "instance")]
-    return hd.seg.Segmentation(
-        source_images=datasets,
+    segmentation = hd.seg.Segmentation(
+        source_images=images.joined,
         pixel_array=_hd_volume(mask, first),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_segment(model)],
@@ -61,6 +61,8 @@ def _segmentation(
         content_description=stage_text,
         series_description="Predicted tumour mask (research use only)",
     )
+    images.restore_references(segmentation)
+    return segmentation
 
 
 def _hd_volume(mask: Volume, first: Dataset) -> hd.Volume:

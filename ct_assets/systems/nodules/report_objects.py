@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from highdicom import sr
 from highdicom.sr.coding import CodedConcept
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 import ct_assets
+from ct_assets.dicom import source_images
+from ct_assets.dicom.source_images import SourceImages
 from ct_assets.imaging.volume import Grid
 from ct_assets.systems.nodules.findings import Finding, uid_of
 
@@ -64,11 +65,11 @@ def write(
     is no SEG (the Standard has none without a segment), and the SR states that there are none. Raises what highdicom
     raises where the series lacks what the objects must copy from it.
     """
-    datasets = [dcmread(source, stop_before_pixels=True) for source in sources]
+    images = source_images.read(sources)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # both libraries quote values, a patient's name among them
-        segmentation = _segmentation(found, masks, grid, datasets, model) if found else None
-        report = _report(found, segmentation, datasets, model)
+        segmentation = _segmentation(found, masks, grid, images, model) if found else None
+        report = _report(found, segmentation, images.datasets, model)
         if segmentation is not None:
             segmentation.save_as(seg_path)
         report.save_as(sr_path)
@@ -78,20 +79,20 @@ def _segmentation(
     found: Sequence[Finding],
     masks: Sequence[npt.NDArray[np.bool_]],
     grid: Grid,
-    datasets: Sequence[Dataset],
+    images: SourceImages,
     model: str,
 ) -> hd.seg.Segmentation:
-    series, instance = _uids("seg", found, datasets, model)
+    series, instance = _uids("seg", found, images.datasets, model)
     # highdicom's affine maps (slice, row, column), ours (i, j, k).
     volume = hd.Volume(
         np.stack(masks, axis=-1).astype(np.uint8),
         grid.affine_lps[:, [2, 1, 0, 3]],
         coordinate_system="PATIENT",
-        frame_of_reference_uid=str(datasets[0].FrameOfReferenceUID),
+        frame_of_reference_uid=str(images.datasets[0].FrameOfReferenceUID),
         channels={"SegmentNumber": list(range(1, len(found) + 1))},
     )
-    return hd.seg.Segmentation(
-        source_images=datasets,
+    segmentation = hd.seg.Segmentation(
+        source_images=images.joined,
         pixel_array=volume,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
@@ -119,6 +120,8 @@ def _segmentation(
         content_label="NODULES",
         series_description="Detected lung nodules (research use only)",
     )
+    images.restore_references(segmentation)
+    return segmentation
 
 
 def _report(
