@@ -130,6 +130,9 @@ def _fill_roi(
         raise MaskError("mask_in_other_frame_of_reference")
     if is_other_frame:
         own.add("mask_in_other_frame_of_reference")
+    drawn = sorted(by_slice)
+    if len(drawn) > 1 and min(np.diff(drawn)) > 1:
+        own.add("contours_skip_slices")
     flat = _paint(by_slice, target.stack, tolerance_mm, own)
     warnings |= own
     return flat

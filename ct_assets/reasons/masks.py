@@ -156,6 +156,11 @@ REASONS: tuple[tuple[str, str, str], ...] = (
         "Look at the mask on the image once, whether one of them was meant as a hole.",
     ),
     (
+        "contours_skip_slices",
+        "A structure is drawn on several slices, of which no two are neighbours; the slices between stay empty.",
+        "Interpolate the structure where it was drawn, and export it again, if it is meant to be continuous.",
+    ),
+    (
         "contour_crosses_itself",
         "A contour crosses itself: it goes around some pixels twice, or around some the other way than around others.",
         "Look at the mask on the image once; pixels with an odd number of turns around them are inside.",

@@ -156,6 +156,12 @@ class TestBetweenSlices:
             place({"GTV": [box(2.3, 3, 9, 5, 12)]}, MaskSettings(between_slices="refuse"))
         assert refused.value.code == "contours_between_slices"
 
+    @pytest.mark.parametrize(("drawn", "warned"), [((0, 2, 4), True), ((1, 2, 4), False), ((3,), False)])
+    def test_slices_left_out_between_contours_are_reported(self, place, drawn, warned):
+        got = place({"GTV": [box(k, 3, 9, 5, 12) for k in drawn]})
+        assert ("contours_skip_slices" in got.warnings) == warned
+        assert got.label_map().any(axis=(1, 2)).nonzero()[0].tolist() == list(drawn)
+
 
 class TestOutside:
     @pytest.mark.parametrize(
