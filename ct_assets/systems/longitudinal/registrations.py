@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ct_assets import files, parallel, tables
+from ct_assets import files, parallel, progress, tables
 from ct_assets.errors import UsageError
 from ct_assets.imaging.volume import Floats
 from ct_assets.systems.longitudinal import given_transforms
@@ -102,6 +102,10 @@ def steps(
     return result
 
 
+LEAST_SHOWN = 10
+"""Fewer registrations end before progress would be read."""
+
+
 def run(todo: Sequence[Step], log: Path, *, workers: int = 1) -> int:
     """Do what the log does not hold yet, append it, and return how many steps that were."""
     done = read_log(log)
@@ -109,7 +113,7 @@ def run(todo: Sequence[Step], log: Path, *, workers: int = 1) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
         results = parallel.map_surviving(registered, open_steps, instead=_died, workers=workers)
-        for record in results:
+        for record in progress.each("registrations", results, len(open_steps), least=LEAST_SHOWN):
             stream.write(json.dumps(record).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())

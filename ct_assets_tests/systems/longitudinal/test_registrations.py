@@ -13,6 +13,7 @@ import pytest
 import SimpleITK
 from typer.testing import CliRunner
 
+from ct_assets import progress
 from ct_assets.cli import app
 from ct_assets.errors import UsageError
 from ct_assets.imaging import nifti
@@ -205,3 +206,12 @@ def test_a_run_killed_with_two_workers_goes_on_and_ends_as_one_that_was_not(tmp_
     assert log.read_bytes().startswith(first)
     whole, resumed = ((tmp_path / f"out{workers}/registrations.parquet").read_bytes() for workers in (1, 2))
     assert resumed == whole
+
+
+def test_many_registrations_show_how_far_they_are(tmp_path, monkeypatch):
+    steps = [registrations.Step(f"p{n}", "a", f"b{n}", "", "", 0, None, False) for n in range(12)]
+    monkeypatch.setattr(registrations, "registered", lambda step: {"moving_exam_id": step.moving_exam_id})
+    lines: list[str] = []
+    with progress.lines_to(lines.append):
+        assert registrations.run(steps, tmp_path / "log.jsonl") == 12
+    assert lines[-1] == "registrations: 12/12"
