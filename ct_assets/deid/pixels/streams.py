@@ -33,6 +33,7 @@ from ct_assets.dicom.pixels import PixelFormat
 OFFSETS, LENGTHS, TOTAL_LENGTH = 0x7FE00001, 0x7FE00002, 0x7FE00003
 """ExtendedOffsetTable, ExtendedOffsetTableLengths, EncapsulatedPixelDataValueTotalLength."""
 _BITS_OF_FLOATS = {0x7FE00008: 32, 0x7FE00009: 64}
+_LAST = ("gdcm", "pydicom")
 _IMPLICIT, _EXPLICIT_BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 
 
@@ -258,7 +259,8 @@ def _decoded_alike(dataset: Dataset, syntax: str, before: bytes, after: bytes) -
 def _decodings(dataset: Dataset, syntax: str, content: bytes) -> Iterator[np.ndarray | None]:
     """Yield one compressed frame as each decoder in turn gives it, without change of colour; None for a failure.
 
-    GDCM comes last: damaged JPEG can end its process.
+    pydicom's own decoder of RLE takes twenty times as long as pylibjpeg's, so it comes behind it. GDCM comes last:
+    damaged JPEG can end its process.
     """
     single = frames.image_pixel(dataset)
     for tag in (OFFSETS, LENGTHS, 0x00280008):
@@ -270,7 +272,7 @@ def _decodings(dataset: Dataset, syntax: str, content: bytes) -> Iterator[np.nda
         yield _or_none(lambda: jpeg_extended.decode(content, PixelFormat.of(single)))
         return
     decoder = get_decoder(UID(syntax))
-    for plugin in sorted(decoder._available, key=lambda name: (name == "gdcm", name)):
+    for plugin in sorted(decoder._available, key=lambda name: (*(name == last for last in _LAST), name)):
         yield _or_none(partial(_first_frame, decoder, single, plugin))
 
 

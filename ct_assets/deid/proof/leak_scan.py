@@ -14,6 +14,7 @@ found by a walk of its own (`coded_data`), is inside.
 """
 
 import re
+import string
 import struct
 import zlib
 from bisect import bisect_right
@@ -53,6 +54,7 @@ _UID_RUN = re.compile(rb"[0-2](?:\.[0-9]+){3,}")
 _NUMBER = re.compile(rb"[ +\-0-9.eE\\\0]*")
 _TIME = re.compile(rb"(?:[0-2][0-9](?:[0-5][0-9](?:[0-6][0-9](?:\.[0-9]{1,6})?)?)?[ \0]*\\?)*")
 _DATE = re.compile(rb"(?:[12][0-9]{3}[01][0-9][0-3][0-9][0-9.+\-]*[ \0]*\\?)*")
+_ALWAYS_READABLE = f"\0.{string.digits}{string.ascii_letters}".encode()
 _PATH = re.compile(rb'"path":"[^"]*"')
 _WORD = re.compile(rb"[A-Za-z0-9]+")
 _HEX_RUN = re.compile(rb"\b[0-9a-f]{32,}\b")
@@ -98,12 +100,15 @@ class LeakScanner:
         self._clean_lines: set[bytes] = set()
         automaton = ahocorasick.Automaton()
         self._sought = searched.identifiers
+        readable = bytearray(_ALWAYS_READABLE)
         for form in searched.identifiers:
             if form.isdigit() and len(form) >= WHOLE_NUMBER_DIGITS:
                 self._numbers.add(form.encode())
             for pattern, step, lead in byte_patterns(form):
                 automaton.add_word(pattern.decode("latin-1"), (len(pattern), form, step, lead))
+                readable += pattern if len(form) >= IN_CODED_DATA else b""
         self._automaton = automaton if len(automaton) else None
+        self._is_readable = bytes(byte in readable for byte in range(256))
         if self._automaton is not None:
             self._automaton.make_automaton()
 
@@ -130,7 +135,7 @@ class LeakScanner:
                     if len(beside) > 1:
                         numbers.add(beside, path)
                     if unfollowed:
-                        coded.add(unfollowed, path)
+                        coded.add(b"\x1f".join(self._readable_runs(unfollowed)), path)
                     continue
             elif vr in (b"IS", b"DS") and _NUMBER.fullmatch(value):
                 if len(value) >= WHOLE_NUMBER_DIGITS:
@@ -152,6 +157,16 @@ class LeakScanner:
         hits += self._search(numbers, where, shortest=INSIDE_WORDS, owner=owner)
         hits += self._search(coded, where, shortest=IN_CODED_DATA, owner=owner, is_coded=True)
         return hits
+
+    def _readable_runs(self, coded: bytes) -> Iterator[bytes]:
+        """Yield the runs of bytes that may hold what is searched in coded data: a search through all of it takes
+        ten times as long as de-identifying the file."""
+        marked, start = coded.translate(self._is_readable), 0
+        while (start := marked.find(b"\1" * IN_CODED_DATA, start)) >= 0:
+            end = marked.find(b"\0", start)
+            end = end if end >= 0 else len(coded)
+            yield coded[start:end]
+            start = end
 
     def text(self, content: bytes, where: str) -> list[Hit]:
         """Return what is found in lines of text (a page); digests in hex are no text."""
