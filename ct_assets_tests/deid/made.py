@@ -116,7 +116,7 @@ class Deidentified:
         source = dicomfile.read(content)
         engine = Engine(profile, KEY, Finder(identifiers))
         stated = method.elements(profile, source, is_redacted=False, has_no_text=False, may_show_a_face=False)
-        done = engine.deidentify(source, self.facts.sop_class, self.person, stated)
+        self.done = done = engine.deidentify(source, self.facts.sop_class, self.person, stated)
         self.fates = {fate["path"]: fate for told in done.fates for fate in _unjoined(told)}
         self.content = b"".join(
             dicomfile.file_bytes(

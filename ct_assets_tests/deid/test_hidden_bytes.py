@@ -234,12 +234,22 @@ class TestObjectsHeldForTheirBulkData:
         assert [row["disposition"] for row in rows] == ["quarantined"]
         assert bulk.DAMAGED_CODE in rows[0]["reasons"]
 
-    @pytest.mark.parametrize(("samples", "is_held"), [(4, False), (None, True)])
-    def test_a_waveform_without_its_number_of_samples(self, samples, is_held):
+    @pytest.mark.parametrize(
+        ("outer", "tag", "is_held"),
+        [
+            ((), 0x54001010, True),
+            (("WaveformSequence",), 0x54001010, True),
+            (("SoftcopyVOILUTSequence",), 0x00283006, True),
+            (("SharedFunctionalGroupsSequence", "FrameVOILUTSequence", "VOILUTSequence"), 0x00283006, True),
+            (("IconImageSequence",), 0x00281201, False),  # goes as a whole
+        ],
+    )
+    def test_a_table_or_waveform_without_its_size_at_any_depth(self, outer, tag, is_held):
         inner = Dataset()
-        inner.NumberOfWaveformChannels, inner.WaveformBitsAllocated = 2, 16
-        if samples:
-            inner.NumberOfWaveformSamples = samples
-        inner.add_new(0x54001010, "OW", bytes(range(1, 17)))
-        source = dicomfile.read(as_bytes(ct(WaveformSequence=[inner])))
-        assert bulk.holds_damaged(source.dataset) is is_held
+        inner.add_new(tag, "OW", bytes(range(1, 17)))
+        for keyword in reversed(outer):
+            item, inner = inner, Dataset()
+            setattr(inner, keyword, [item])
+        made = ct()
+        made.update(inner)
+        assert Deidentified(as_bytes(made)).done.empties_bulk_data is is_held

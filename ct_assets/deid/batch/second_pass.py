@@ -177,7 +177,7 @@ def _release(worker: _Worker, content: bytes, outcome: Outcome, spent: Spent) ->
     source = dicomfile.read(content)
     outcome.pixels_before = _pixel_digest(source, worker.key)
     stripped, unclean = _strip(source)
-    if bulk.holds_damaged(source.dataset):
+    if bulk.is_damaged(dicomfile.elements(source.dataset)):
         unclean = (*unclean, bulk.DAMAGED_CODE)
     is_redacted = _judge(worker, source, outcome, spent, unclean)
     if planned.disposition != RELEASED:
@@ -197,6 +197,9 @@ def _release(worker: _Worker, content: bytes, outcome: Outcome, spent: Spent) ->
     done = worker.engine.deidentify(
         source, planned.facts.sop_class, person, stated, pixel_action=stripped.action
     )
+    if done.empties_bulk_data:
+        planned.disposition, planned.reasons = QUARANTINED, (bulk.DAMAGED_CODE,)
+        return b""
     spent.page.merge(PageFacts({planned.patient: _cell(worker, source, planned)}))
     spent.page.faces += "recognizable_face" in outcome.warnings
     is_changed = is_redacted or bool(stripped.removed)

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
-from ct_assets.deid.batch.dicomfile import elements, items_of
 from ct_assets.deid.elements import icc_profiles, lookup_tables
 
 Own = Mapping[int, RawDataElement | DataElement]
@@ -19,18 +18,18 @@ Rewritten = tuple[RawDataElement, str, str]
 ICC_PROFILE, WAVEFORM_DATA = 0x00282000, 0x54001010
 _CHANNELS, _SAMPLES, _BITS = 0x003A0005, 0x003A0010, 0x54001004
 _SEGMENTED = {0x00281221: 0x00281101, 0x00281222: 0x00281102, 0x00281223: 0x00281103}
-_HOLDERS = (0x00283000, 0x00283010, 0x20500010, 0x54000100)
-"""Sequences whose items hold what an object is about: modality, VOI and presentation LUTs, waveforms."""
 DAMAGED_CODE = "bulk_data_damaged"
 _PROFILE_ACTION = "numbers kept, texts, maker, date and private tags replaced"
 _WAVEFORM_ACTION = "kept, bytes behind the last sample removed"
-_EMPTIED = "emptied, not built as its data set says"
+EMPTIED = "emptied, not built as its data set says"
+"""The action of a table or waveform that does not say where its values end: its object is no longer what its class
+says, an image without its palette, a waveform object without a waveform, and is held."""
 
 
 def rewritten(own: Own) -> dict[int, Rewritten]:
     """Return the values of a data set that do not stay as they are."""
     done: dict[int, Rewritten] = {
-        tag: (element, "lookup table", lookup_tables.ACTION)
+        tag: (element, "lookup table", lookup_tables.ACTION if element.value else EMPTIED)
         for tag, element in lookup_tables.surplus(own).items()
     }
     profile, waveform = own.get(ICC_PROFILE), own.get(WAVEFORM_DATA)
@@ -43,7 +42,7 @@ def rewritten(own: Own) -> dict[int, Rewritten]:
         length = _waveform_bytes(own)
         if len(waveform.value) > length + length % 2 or any(waveform.value[length:]):
             content = waveform.value[:length] + bytes(length % 2)
-            action = _WAVEFORM_ACTION if length else _EMPTIED
+            action = _WAVEFORM_ACTION if length else EMPTIED
             done[WAVEFORM_DATA] = (_with(waveform, content), "waveform", action)
     for tag, descriptor_tag in _SEGMENTED.items():
         table, descriptor = own.get(tag), own.get(descriptor_tag)
@@ -51,32 +50,15 @@ def rewritten(own: Own) -> dict[int, Rewritten]:
             length = _segments_bytes(table, descriptor if isinstance(descriptor, RawDataElement) else None)
             if len(table.value) > length + length % 2 or any(table.value[length:]):
                 content = table.value[:length] + bytes(length % 2)
-                action = lookup_tables.ACTION if length else _EMPTIED
+                action = lookup_tables.ACTION if length else EMPTIED
                 done[tag] = (_with(table, content), "lookup table", action)
     return done
 
 
-def holds_damaged(dataset: Dataset) -> bool:
-    """Tell whether a table or waveform of the object would be emptied, as nothing says where its values end.
-
-    Such an object is no longer what its class says: an image without its palette, a waveform object without a
-    waveform.
-    """
-    own = elements(dataset)
-    several = [own]
-    for tag in _HOLDERS:
-        if tag in own:
-            several += [elements(item) for item in items_of(own[tag]) or ()]
-    return any(_is_damaged(one) for one in several)
-
-
-def _is_damaged(own: Own) -> bool:
-    tables = (*lookup_tables.DESCRIPTORS, *_SEGMENTED, WAVEFORM_DATA)
-    present = [tag for tag in tables if isinstance(own.get(tag), RawDataElement) and own[tag].value]
-    if not present:
-        return False
-    done = rewritten(own)
-    return any(tag in done and not done[tag][0].value for tag in present)
+def is_damaged(own: Own) -> bool:
+    """Tell whether a table or waveform of this data set would be emptied."""
+    present = any(tag in own for tag in (*lookup_tables.DESCRIPTORS, *_SEGMENTED, WAVEFORM_DATA))
+    return present and any(action == EMPTIED for _, _, action in rewritten(own).values())
 
 
 def _with(element: RawDataElement, content: bytes) -> RawDataElement:

@@ -67,6 +67,11 @@ class Deidentified:
     fates: list[bytes] = field(repr=False)
     """JSON objects `{path, rule, action}` of the audit line."""
 
+    @property
+    def empties_bulk_data(self) -> bool:
+        """Whether a table or waveform that stays, at any depth, is emptied as nothing says where its values end."""
+        return any(_EMPTIES_BULK_DATA in fate for fate in self.fates)
+
 
 class Engine:
     """The rules of one profile under one key; remembers what it did to equal elements of a patient."""
@@ -421,6 +426,7 @@ class _Walk:
         return raw, KEPT
 
 
+_EMPTIES_BULK_DATA = orjson.dumps(bulk.EMPTIED)
 _CREATOR_KEPT = Rule(Do.KEEP, "creator of kept elements")
 _OTHER_VR = Rule(Do.REMOVE, "private, of another VR than the safe one")
 _CREATOR_REMOVED = Rule(Do.REMOVE, "creator of removed elements")
