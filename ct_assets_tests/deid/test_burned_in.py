@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from pydicom.uid import JPEGLSLossless
 
-from ct_assets.deid.pixels import burned_in, ocr
+from ct_assets.deid.pixels import burned_in, glyphs, ocr
 from ct_assets.settings.deid import BurnedInSettings, RegionRule
 from ct_assets_tests.deid.corpus import pictures
 from ct_assets_tests.deid.pictures_of import CT, MR, SECONDARY_CAPTURE, US_MULTIFRAME, image
@@ -237,3 +237,16 @@ class TestRealSamples:
         scouts = [*week.rglob("SCOUT1"), *week.glob("Ravensdyke/CT.0000.dcm"), *week.rglob("CT.0000.dcm")]
         found = {judge(pydicom.dcmread(path)).verdict for path in scouts}
         assert found == {"clean"}
+
+
+@pytest.mark.parametrize(
+    ("boxes", "lines"),
+    [
+        # pieces of a rib: uprights of pixels, which no letter of a line at 60 degrees is
+        ([(40, 20, 43, 42), (42, 43, 46, 54), (46, 55, 63, 72), (73, 80, 80, 102), (79, 97, 93, 108)], 0),
+        # five letters of 12 x 16 pixels turned by 45 degrees, 14 pixels from one to the next
+        ([(20 + 14 * n, 20 + 14 * n, 36 + 14 * n, 37 + 14 * n) for n in range(5)], 1),
+    ],
+)
+def test_letters_of_a_slanted_line_are_not_thinner_than_turning_makes_them(boxes, lines):
+    assert len(glyphs._turned_lines(boxes, 1)) == lines

@@ -105,3 +105,12 @@ def test_samples_that_are_not_proven_are_searched():
     made.PatientName = made.PatientID = "P"
     content = as_bytes(made, ExplicitVRLittleEndian)
     assert [hit.element for hit in SCANNER.file(content, "x", "P", "another digest")] == ["(7FE00010)"]
+
+
+@pytest.mark.parametrize(
+    "coded", [NAME, NAME.upper(), NAME.decode().encode("utf-16-le"), NAME.decode().encode("utf-16-be")]
+)
+def test_in_coded_data_that_the_walk_does_not_follow(coded):
+    """Runs of bytes that may hold an identifier are searched, whatever stands before and behind them."""
+    frame = bytes(range(128, 250)) + b"\x07Ab" + coded + b"\x9f" * 3
+    assert hits(of_frames(RLELossless, encapsulate([even(frame)])), RLELossless) == {"(7FE00010)"}

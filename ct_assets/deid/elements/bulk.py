@@ -8,7 +8,6 @@ import struct
 from collections.abc import Mapping
 
 from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import Dataset
 
 from ct_assets.deid.elements import icc_profiles, lookup_tables
 
